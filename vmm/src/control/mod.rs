@@ -1,0 +1,4 @@
+//! The control socket: HTTP/1.1 with JSON over a unix socket, one request per connection.
+
+pub mod http;
+pub mod state;

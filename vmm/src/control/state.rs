@@ -1,0 +1,85 @@
+//! The documents that the control socket speaks, shared by the server, the client and the daemon.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Phase of a VM's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VmState {
+    /// Built, no instruction of the guest has run.
+    Created,
+    /// vCPUs run.
+    Running,
+    /// vCPUs and devices stand still.
+    Paused,
+    /// On its way to `exit.json`.
+    Stopping,
+}
+
+/// `GET /state`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateInfo {
+    /// Phase.
+    pub state: VmState,
+    /// Process id of the VMM.
+    pub pid: u32,
+    /// Number of vCPUs.
+    pub vcpus: u8,
+    /// Guest memory.
+    pub memory_bytes: u64,
+}
+
+/// One entry of `GET /devices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Name from the configuration, or the kind for devices that have none.
+    pub id: String,
+    /// `block`, `net`, `vsock`, `rng`, `console`, `serial`.
+    pub kind: String,
+    /// Where the guest finds it: `00:01.0` on PCI, an address for MMIO and ports.
+    pub address: String,
+}
+
+/// `boot` in `GET /metrics`: microseconds from the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTimes {
+    /// Start of the process to the first `KVM_RUN`; `None` before it. This is `first_run_from_main` unless the
+    /// process was told by `--start-time-us` when it was started, in which case exec and linking count too.
+    pub first_run_us: Option<u64>,
+    /// First line of `main` to the first `KVM_RUN`.
+    pub first_run_from_main_us: Option<u64>,
+    /// First line of `main` to the VM being built.
+    pub built_us: u64,
+    /// Of it: loading kernel, initrds and tables.
+    pub loaded_us: u64,
+}
+
+/// Exits of one vCPU to this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VcpuMetrics {
+    /// Port reads and writes.
+    pub pio: u64,
+    /// Memory-mapped reads and writes.
+    pub mmio: u64,
+    /// Interruptions by signals, to pause or stop.
+    pub interrupted: u64,
+    /// Accesses to ports and addresses that no device owns.
+    pub unclaimed: u64,
+}
+
+/// `GET /metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// How long the start took.
+    pub boot: BootTimes,
+    /// One entry for each vCPU.
+    pub vcpus: Vec<VcpuMetrics>,
+    /// Resident memory of the process.
+    pub resident_bytes: u64,
+    /// Of `resident_bytes`, what is not guest memory.
+    pub overhead_bytes: u64,
+    /// The devices' own counters, by id.
+    pub devices: BTreeMap<String, serde_json::Value>,
+}
