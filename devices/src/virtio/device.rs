@@ -1,0 +1,116 @@
+//! The line between transports and devices: a transport drives any [`VirtioDevice`], a device is activated with an
+//! [`Activation`] and reaches its driver only through what is in there.
+//!
+//! Life of a device: made, then any number of times *activated* by the driver and *reset*; between activation and
+//! reset it may be *paused* (its worker has stopped and nothing is in flight, so it can be saved) and *resumed*.
+
+use super::config_space::ConfigSpace;
+use super::queue::{Queue, QueueState};
+use super::worker::ThreadHook;
+use crate::memory::Memory;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+
+/// Virtio device ids (virtio 1.3 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u16)]
+pub enum DeviceType {
+    /// Network card (§5.1).
+    Net = 1,
+    /// Block device (§5.2).
+    Block = 2,
+    /// Console (§5.3).
+    Console = 3,
+    /// Entropy device (§5.4).
+    Rng = 4,
+    /// Socket device (§5.10).
+    Vsock = 19,
+}
+
+/// How a device tells its driver that something happened. Transports implement it.
+pub trait Interrupt: Send + Sync {
+    /// The device has used buffers of the queue with this index.
+    fn queue(&self, index: u16);
+    /// The device's configuration space has changed.
+    fn config(&self);
+    /// The device met something it cannot recover from without the driver (§2.1.2, DEVICE_NEEDS_RESET).
+    fn needs_reset(&self);
+}
+
+/// Everything a device gets when its driver is ready.
+pub struct Activation {
+    /// Guest memory.
+    pub memory: Memory,
+    /// All queues of the device, in order; those the driver did not set up are never ready.
+    pub queues: Vec<Queue>,
+    /// The way back to the driver.
+    pub interrupt: Arc<dyn Interrupt>,
+    /// The features that device and driver agreed on.
+    pub features: u64,
+    /// Called first thing in each thread the device starts.
+    pub thread_hook: ThreadHook,
+}
+
+/// Why a device could not do what its transport asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The worker could not be started.
+    #[error("cannot start the worker of the {device:?} device")]
+    Start {
+        /// Which kind of device.
+        device: DeviceType,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The operation does not fit the device's phase.
+    #[error("cannot {operation} the {device:?} device while it is {phase}")]
+    Phase {
+        /// Which kind of device.
+        device: DeviceType,
+        /// What was asked.
+        operation: &'static str,
+        /// What the device was doing.
+        phase: &'static str,
+    },
+    /// The device's state could not be written as JSON.
+    #[error("cannot encode the state of the {device:?} device")]
+    Encode {
+        /// Which kind of device.
+        device: DeviceType,
+        /// What the encoder said.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A virtio device as its transport sees it.
+pub trait VirtioDevice: Send {
+    /// The device's id.
+    fn device_type(&self) -> DeviceType;
+    /// Features special to the device; the transport adds the general ones (§6).
+    fn features(&self) -> u64;
+    /// The greatest size of each queue, each a power of two.
+    fn queue_sizes(&self) -> &[u16];
+    /// The device-specific configuration space.
+    fn config(&self) -> &ConfigSpace;
+    /// The driver writes to the configuration space. None of our devices has writable fields.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+    /// Starts work: the driver is ready.
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
+    /// Stops work and forgets the driver. Returns when nothing of the device touches guest memory any more.
+    /// Allowed in any phase.
+    fn reset(&mut self);
+    /// Stops work but remembers the driver. Does nothing unless the device is active.
+    fn pause(&mut self) -> Result<(), DeviceError>;
+    /// Goes on after [`pause`](Self::pause). Does nothing unless the device is paused.
+    fn resume(&mut self) -> Result<(), DeviceError>;
+    /// What the device needs to be made again, as JSON of its own `State` type. The device must not be running.
+    fn save(&self) -> Result<serde_json::Value, DeviceError>;
+    /// Where the queues stand; empty unless the device is paused.
+    fn queue_states(&self) -> Vec<QueueState>;
+    /// The device's counters.
+    fn metrics(&self) -> serde_json::Value;
+}

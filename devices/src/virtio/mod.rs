@@ -1,0 +1,13 @@
+//! Virtio 1.3 devices: the trait by which a transport drives a device, queues, workers, and the devices themselves.
+
+pub mod block;
+pub mod buffer;
+pub mod config_space;
+pub mod console;
+pub mod device;
+pub mod net;
+pub mod queue;
+pub mod rng;
+pub mod transport;
+pub mod vsock;
+pub mod worker;
