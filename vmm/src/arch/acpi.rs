@@ -1,0 +1,274 @@
+//! ACPI tables: hardware-reduced (ACPI 6.5 §4.1), just enough for a guest to find its processors, interrupts, PCI or
+//! virtio-mmio devices and serial port, to power off, to reset and to hear the power button.
+//!
+//! Everything is at [`layout::ACPI_TABLES`] in an area that the memory map reserves.
+
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, Arg, Device, EISAName, Equal, IO, If, Interrupt, Memory32Fixed,
+    Method, Name, Notify, ONE, Package, Path, ResourceTemplate, Scope, ZERO,
+};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace as GasSpace, GAS};
+use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::mcfg::MCFG;
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+
+use super::layout;
+use crate::memory::{self, MemoryError, Ram};
+
+const OEM_ID: [u8; 6] = *b"VIRGA ";
+const OEM_TABLE: [u8; 8] = *b"VIRGAVM ";
+const OEM_REVISION: u32 = 1;
+
+/// `IAPC_BOOT_ARCH` (§5.2.9.3): no VGA, no CMOS clock; bits for legacy devices and keyboard controller stay clear.
+const NO_VGA: u16 = 1 << 2;
+const NO_CMOS_CLOCK: u16 = 1 << 5;
+
+/// Sleep type of the soft-off state, chosen by us and told to the guest in `_S5`.
+pub const SLEEP_TYPE_S5: u8 = 5;
+/// What the guest writes to the reset register.
+pub const RESET_VALUE: u8 = 1;
+/// Registers at [`layout::ACPI_PORTS`]: sleep control, sleep status, reset.
+pub const SLEEP_CONTROL: u16 = layout::ACPI_PORTS;
+/// See [`SLEEP_CONTROL`].
+pub const SLEEP_STATUS: u16 = layout::ACPI_PORTS + 1;
+/// See [`SLEEP_CONTROL`].
+pub const RESET: u16 = layout::ACPI_PORTS + 2;
+
+/// How the guest finds its virtio devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceBus {
+    /// A PCI host bridge.
+    Pci,
+    /// One entry for each virtio-mmio device: address and interrupt.
+    Mmio(Vec<(u64, u32)>),
+}
+
+/// Tables in guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tables {
+    /// Guest address of the root pointer.
+    pub rsdp: u64,
+    /// Bytes that all tables take.
+    pub bytes: u64,
+}
+
+/// Writes all tables.
+pub fn write_tables(
+    memory: &Ram,
+    memory_bytes: u64,
+    vcpus: u8,
+    bus: &DeviceBus,
+) -> Result<Tables, MemoryError> {
+    let mut next = layout::ACPI_TABLES + Rsdp::len().next_multiple_of(16) as u64;
+    let mut put = |table: Vec<u8>| -> Result<u64, MemoryError> {
+        let address = next;
+        memory::write(memory, address, &table)?;
+        next += table.len().next_multiple_of(16) as u64;
+        Ok(address)
+    };
+    let dsdt = put(dsdt(memory_bytes, bus))?;
+    let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE, OEM_REVISION);
+    xsdt.add_entry(put(fadt(dsdt))?);
+    xsdt.add_entry(put(madt(vcpus))?);
+    if *bus == DeviceBus::Pci {
+        xsdt.add_entry(put(mcfg())?);
+    }
+    let xsdt = put(bytes_of(&xsdt))?;
+    memory::write(memory, layout::ACPI_TABLES, &bytes_of(&Rsdp::new(OEM_ID, xsdt)))?;
+    Ok(Tables {
+        rsdp: layout::ACPI_TABLES,
+        bytes: next - layout::ACPI_TABLES,
+    })
+}
+
+fn bytes_of(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+fn port_register(port: u16) -> GAS {
+    GAS::new(GasSpace::SystemIo, 8, 0, AccessSize::ByteAccess, u64::from(port))
+}
+
+fn fadt(dsdt: u64) -> Vec<u8> {
+    let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::ResetRegSup)
+        // "Power button is a control method device", "no sleep button", "no fixed RTC wake" (§5.2.9 table 5.10).
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::FixRtc)
+        .flag(Flags::Wbinvd);
+    // Some systems look at the 32-bit pointer only; both may be set when they agree.
+    fadt.dsdt = (dsdt as u32).into();
+    fadt.iapc_boot_arch = (NO_VGA | NO_CMOS_CLOCK).into();
+    fadt.sleep_control_reg = port_register(SLEEP_CONTROL);
+    fadt.sleep_status_reg = port_register(SLEEP_STATUS);
+    fadt.reset_reg = port_register(RESET);
+    fadt.reset_value = RESET_VALUE;
+    fadt.hypervisor_vendor_identity = u64::from_le_bytes(*b"VIRGA\0\0\0").into();
+    bytes_of(&fadt.finalize())
+}
+
+fn madt(vcpus: u8) -> Vec<u8> {
+    let controller = LocalInterruptController::Address(layout::LOCAL_APIC);
+    let mut madt = MADT::new(OEM_ID, OEM_TABLE, OEM_REVISION, controller);
+    for id in 0..vcpus {
+        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    }
+    // Its id only has to differ from those of the local APICs.
+    madt.add_structure(IoApic::new(vcpus, layout::IO_APIC, 0));
+    bytes_of(&madt)
+}
+
+fn mcfg() -> Vec<u8> {
+    let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE, OEM_REVISION);
+    mcfg.add_ecam(layout::ECAM.0, 0, 0, 0);
+    bytes_of(&mcfg)
+}
+
+fn dsdt(memory_bytes: u64, bus: &DeviceBus) -> Vec<u8> {
+    let mut body = Vec::new();
+    Name::new(
+        Path::new("_S5_"),
+        &Package::new(vec![&SLEEP_TYPE_S5, &ZERO, &ZERO, &ZERO]),
+    )
+    .to_aml_bytes(&mut body);
+    let mut devices = vec![serial(), power_button(), event_device()];
+    match bus {
+        DeviceBus::Pci => {
+            devices.push(ecam_reservation());
+            devices.push(host_bridge(memory_bytes));
+        }
+        DeviceBus::Mmio(all) => {
+            devices.extend(
+                all.iter()
+                    .zip(0..)
+                    .map(|((address, irq), index)| virtio_mmio(index, *address, *irq)),
+            );
+        }
+    }
+    body.extend(Scope::raw(Path::new("\\_SB_"), devices.concat()));
+    // Revision 2 makes integers 64 bits wide (§19.6.29).
+    let mut table = Sdt::new(*b"DSDT", 36, 2, OEM_ID, OEM_TABLE, OEM_REVISION);
+    table.append_slice(&body);
+    table.update_checksum();
+    table.as_slice().to_vec()
+}
+
+fn serial() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0501"));
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    let ports = IO::new(layout::COM1_PORT, layout::COM1_PORT, 0, 8);
+    let interrupt = Interrupt::new(true, true, false, false, layout::COM1_IRQ);
+    let resources = ResourceTemplate::new(vec![&ports, &interrupt]);
+    bytes_of(&Device::new(
+        Path::new("COM1"),
+        vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources)],
+    ))
+}
+
+fn power_button() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C0C"));
+    bytes_of(&Device::new(
+        Path::new("PWRB"),
+        vec![&hid, &Name::new(Path::new("_UID"), &ZERO)],
+    ))
+}
+
+/// The generic event device (§5.6.9): its interrupt means that the power button was pressed.
+fn event_device() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &"ACPI0013");
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    let interrupt = Interrupt::new(true, true, false, false, layout::GED_IRQ);
+    let resources = ResourceTemplate::new(vec![&interrupt]);
+    let (irq, button, pressed) = (layout::GED_IRQ, Path::new("\\_SB_.PWRB"), 0x80u8);
+    let is_ours = Equal::new(&Arg(0), &irq);
+    let notify = Notify::new(&button, &pressed);
+    let when = If::new(&is_ours, vec![&notify]);
+    let event = Method::new(Path::new("_EVT"), 1, true, vec![&when]);
+    bytes_of(&Device::new(
+        Path::new("GED_"),
+        vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources), &event],
+    ))
+}
+
+/// Linux trusts the MCFG only if a motherboard resource reserves the area too (PCI firmware specification §4.1.2).
+fn ecam_reservation() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C02"));
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    let area = Memory32Fixed::new(true, layout::ECAM.0 as u32, layout::ECAM.1 as u32);
+    let resources = ResourceTemplate::new(vec![&area]);
+    bytes_of(&Device::new(
+        Path::new("MBRS"),
+        vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources)],
+    ))
+}
+
+fn host_bridge(memory_bytes: u64) -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0A08"));
+    let cid = Name::new(Path::new("_CID"), &EISAName::new("PNP0A03"));
+    let segment = Name::new(Path::new("_SEG"), &ZERO);
+    let bus = Name::new(Path::new("_BBN"), &ZERO);
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    let coherent = Name::new(Path::new("_CCA"), &ONE);
+    let buses = AddressSpace::new_bus_number(0u16, 0u16);
+    let config_ports = IO::new(0xcf8, 0xcf8, 1, 8);
+    let low_ports = AddressSpace::new_io(0u16, 0xcf7u16, None);
+    let high_ports = AddressSpace::new_io(0xd00u16, 0xffffu16, None);
+    let (low, low_len) = layout::PCI_WINDOW_32;
+    let memory_32 = AddressSpace::new_memory(
+        AddressSpaceCacheable::NotCacheable,
+        true,
+        low as u32,
+        (low + low_len - 1) as u32,
+        None,
+    );
+    let (high, high_len) = layout::pci_window_64(memory_bytes);
+    let memory_64 = AddressSpace::new_memory(
+        AddressSpaceCacheable::NotCacheable,
+        true,
+        high,
+        high + high_len - 1,
+        None,
+    );
+    let resources = ResourceTemplate::new(vec![
+        &buses,
+        &config_ports,
+        &low_ports,
+        &high_ports,
+        &memory_32,
+        &memory_64,
+    ]);
+    let current = Name::new(Path::new("_CRS"), &resources);
+    bytes_of(&Device::new(
+        Path::new("PCI0"),
+        vec![&hid, &cid, &segment, &bus, &uid, &coherent, &current],
+    ))
+}
+
+/// A virtio-mmio device by the id that Linux' driver knows (drivers/virtio/virtio_mmio.c).
+fn virtio_mmio(index: u32, address: u64, irq: u32) -> Vec<u8> {
+    let name = format!("VR{index:02X}");
+    let hid = Name::new(Path::new("_HID"), &"LNRO0005");
+    let uid = Name::new(Path::new("_UID"), &index);
+    let coherent = Name::new(Path::new("_CCA"), &ONE);
+    let registers = Memory32Fixed::new(true, address as u32, layout::PAGE as u32);
+    let interrupt = Interrupt::new(true, true, false, false, irq);
+    let resources = ResourceTemplate::new(vec![&registers, &interrupt]);
+    let current = Name::new(Path::new("_CRS"), &resources);
+    bytes_of(&Device::new(
+        name.as_str().into(),
+        vec![&hid, &uid, &coherent, &current],
+    ))
+}
+
+#[cfg(test)]
+#[path = "acpi_tests.rs"]
+mod tests;
