@@ -293,7 +293,7 @@ impl ExecInput {
         Ok(())
     }
 
-    /// Tells the command that its input has ended. Dropping does the same if there is room at that moment.
+    /// Tells the command that its input has ended. Dropping does the same, in the background.
     pub async fn close(mut self) -> Result<(), ClientError> {
         self.open = false;
         self.frames
@@ -305,8 +305,11 @@ impl ExecInput {
 
 impl Drop for ExecInput {
     fn drop(&mut self) {
-        if self.open {
-            let _ = self.frames.try_send(Frame::Stdin(Bytes::new()));
+        if self.open
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let frames = self.frames.clone();
+            runtime.spawn(async move { frames.send(Frame::Stdin(Bytes::new())).await });
         }
     }
 }
