@@ -15,7 +15,9 @@
 mod bridge;
 mod dnsmasq;
 mod error;
+mod files;
 mod firewall;
+mod folder;
 mod hwaddr;
 mod keys;
 mod leases;
@@ -23,6 +25,7 @@ mod manager;
 mod names;
 mod netlink;
 mod netns;
+mod port;
 mod process;
 mod reservation;
 mod state;

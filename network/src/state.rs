@@ -1,6 +1,12 @@
 //! What a link looks like now, in the shape that `GET /1.0/networks/{name}/state` shows.
 
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::AddressScope;
+use rtnetlink::packet_route::link::{InfoKind, LinkFlags};
 use serde::Serialize;
+
+use crate::Result;
+use crate::netlink::{Link, Netlink};
 
 /// The state of one link; serialises as the API's `NetworkState`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -111,5 +117,93 @@ impl LinkKind {
             Self::Physical => "physical",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+/// Reads the state of a link.
+pub(crate) async fn read(netlink: &Netlink, name: &str) -> Result<NetworkState> {
+    let link = netlink.expect_link(name).await?;
+    let addresses = netlink
+        .addresses()
+        .await?
+        .into_iter()
+        .filter(|address| address.index == link.index);
+    let addresses = addresses
+        .map(|address| Address {
+            family: if matches!(address.net, IpNet::V4(_)) {
+                "inet"
+            } else {
+                "inet6"
+            }
+            .to_owned(),
+            address: address.net.addr().to_string(),
+            netmask: address.net.prefix_len().to_string(),
+            scope: match address.scope {
+                AddressScope::Link => "link",
+                AddressScope::Host => "local",
+                _ => "global",
+            }
+            .to_owned(),
+        })
+        .collect();
+    let mut bridge = link.bridge.clone();
+    if let Some(bridge) = &mut bridge {
+        let ports = netlink
+            .links()
+            .await?
+            .into_iter()
+            .filter(|port| port.controller == Some(link.index));
+        bridge.upper_devices = ports.map(|port| port.name).collect();
+        bridge.upper_devices.sort();
+    }
+    let kind = if link.flags.contains(LinkFlags::Loopback) {
+        "loopback"
+    } else if link.flags.contains(LinkFlags::Pointopoint) {
+        "point-to-point"
+    } else if link.flags.contains(LinkFlags::Broadcast) {
+        "broadcast"
+    } else {
+        "unknown"
+    };
+    let is_addressed = link.hwaddr.len() == 6 && !link.flags.contains(LinkFlags::Loopback);
+    let hwaddr: Vec<String> = link
+        .hwaddr
+        .iter()
+        .filter(|_| is_addressed)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(NetworkState {
+        addresses,
+        counters: link.counters,
+        hwaddr: hwaddr.join(":"),
+        mtu: link.mtu,
+        state: if link.flags.contains(LinkFlags::Up) {
+            "up"
+        } else {
+            "down"
+        }
+        .to_owned(),
+        kind: kind.to_owned(),
+        bond: None,
+        bridge,
+        vlan: None,
+        ovn: None,
+    })
+}
+
+/// Describes a link for the list of networks.
+pub(crate) fn describe(link: &Link, ours: bool) -> HostLink {
+    let kind = match &link.kind {
+        _ if link.flags.contains(LinkFlags::Loopback) => LinkKind::Loopback,
+        Some(InfoKind::Bridge) => LinkKind::Bridge,
+        Some(InfoKind::Vlan) => LinkKind::Vlan,
+        Some(InfoKind::Bond) => LinkKind::Bond,
+        None if link.has_device => LinkKind::Physical,
+        _ => LinkKind::Unknown,
+    };
+    HostLink {
+        name: link.name.clone(),
+        kind,
+        ours,
     }
 }
