@@ -49,6 +49,8 @@ pub(crate) struct Given {
     /// Unknown for DHCPv6 clients whose identifier does not contain it.
     pub(crate) hwaddr: Option<HwAddr>,
     pub(crate) hostname: Option<String>,
+    /// The client identifier, which together with the hardware address makes a DHCPv4 client who it is.
+    pub(crate) client: Vec<u8>,
 }
 
 /// Reads the lease file; one that is missing has no leases.
@@ -89,16 +91,24 @@ fn parse_line(line: &str) -> Option<Given> {
         address,
         hwaddr,
         hostname,
+        client: octets(identifier).unwrap_or_default(),
     })
+}
+
+/// The bytes of an identifier written as `01:10:66:…`. Both kinds are bounded: by their length field of one byte, or by
+/// RFC 8415 §11.1 (130 bytes).
+fn octets(text: &str) -> Option<Vec<u8>> {
+    if text.len() > 3 * 255 {
+        return None;
+    }
+    text.split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2))
+        .collect()
 }
 
 /// The hardware address in a DUID of type 1 (with time) or 3 (without), RFC 8415 §11.2 and §11.4, for Ethernet.
 fn hwaddr_of_duid(text: &str) -> Option<HwAddr> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .take(20)
-        .map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2))
-        .collect::<Option<_>>()?;
+    let bytes = octets(text)?;
     let address: [u8; 6] = match bytes.as_slice() {
         [0, 1, 0, 1, _, _, _, _, address @ ..] | [0, 3, 0, 1, address @ ..] => address.try_into().ok()?,
         _ => return None,

@@ -78,6 +78,6 @@ proptest! {
         let hwaddr = HwAddr::from_bytes([2, a, b, c, d, e]).unwrap();
         let address = std::net::Ipv4Addr::from(ip);
         let given = parse(&format!("{end} {hwaddr} {address} {name} *\n"));
-        prop_assert_eq!(given, [Given { address: address.into(), hwaddr: Some(hwaddr), hostname: Some(name) }]);
+        prop_assert_eq!(given, [Given { address: address.into(), hwaddr: Some(hwaddr), hostname: Some(name), client: Vec::new() }]);
     }
 }

@@ -27,6 +27,7 @@ mod netlink;
 mod netns;
 mod port;
 mod process;
+mod release;
 mod reservation;
 mod state;
 mod subnet;

@@ -16,7 +16,7 @@ use crate::subnet::{self, Used};
 use crate::sysctl::Family;
 use crate::{
     BridgeConfig, Counters, Error, HostLink, HwAddr, Lease, LeaseKind, NetworkState, Reservation, Reserved,
-    Result, TapSpec, VethSpec, bridge, check_interface_name, dnsmasq, files, firewall, leases, port,
+    Result, TapSpec, VethSpec, bridge, check_interface_name, dnsmasq, files, firewall, leases, port, release,
     reservation, state, sysctl,
 };
 
@@ -338,6 +338,13 @@ impl Networks {
         check_interface_name(bridge)?;
         let _turn = self.turn(bridge).await;
         let folder = self.folder(bridge);
+        if let Some(entry) = reservation::find(&folder, key)?
+            && let Ok(config) = folder.load()
+        {
+            let given = leases::read(&folder.leases())?;
+            release::give_back(&config, &given, entry.hwaddr);
+        }
+        self.step.done("leases given back")?;
         if reservation::release(&folder, key)? {
             dnsmasq::reload(&folder, bridge)?;
         }

@@ -123,6 +123,16 @@ impl Netlink {
             .map_err(Error::netlink(what))
     }
 
+    /// Changes how a link is plugged in; the message has its index and what changes.
+    pub(crate) async fn change_port(&self, what: &str, message: LinkMessage) -> Result<()> {
+        self.handle
+            .link()
+            .set_port(message)
+            .execute()
+            .await
+            .map_err(Error::netlink(what))
+    }
+
     /// Removes a link; one that is gone already is no error.
     pub(crate) async fn delete(&self, link: &Link) -> Result<()> {
         match self.handle.link().del(link.index).execute().await {

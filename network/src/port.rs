@@ -104,7 +104,9 @@ async fn plug(
         .await?;
     if isolated {
         let message = LinkBridgePort::new(link.index).isolated(true).build();
-        netlink.change(&format!("isolate port {name}"), message).await?;
+        netlink
+            .change_port(&format!("isolate port {name}"), message)
+            .await?;
     }
     Ok(())
 }

@@ -194,6 +194,14 @@ pub(crate) fn reserve(
     Ok((entry, is_changed))
 }
 
+/// The reservation of a key, if there is one that can be read.
+pub(crate) fn find(folder: &Folder, key: &str) -> Result<Option<Entry>> {
+    check_key(key)?;
+    Ok(fs::read_to_string(folder.hosts().join(key))
+        .ok()
+        .and_then(|text| Entry::parse(key, &text)))
+}
+
 /// Forgets a reservation; tells whether there was one.
 pub(crate) fn release(folder: &Folder, key: &str) -> Result<bool> {
     check_key(key)?;

@@ -31,6 +31,7 @@ fn every_free_address_is_picked_once_and_then_none() {
         address: "10.0.0.4".parse().unwrap(),
         hwaddr: None,
         hostname: None,
+        client: Vec::new(),
     };
     let picked: HashSet<_> = (1..=4)
         .map(|number| {
