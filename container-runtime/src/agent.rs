@@ -9,6 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::join::{self, Joined};
+use crate::{Error, Result};
+
 /// Starts an agent in the container of `run_dir` and returns the stream to it. The agent ends when the connection does; its
 /// process is collected by a thread, so nothing is left behind.
 pub fn attach(virga_run: &Path, run_dir: &Path) -> io::Result<UnixStream> {
@@ -17,6 +20,9 @@ pub fn attach(virga_run: &Path, run_dir: &Path) -> io::Result<UnixStream> {
         .arg("agent")
         .arg("--run-dir")
         .arg(run_dir)
+        // The container can read the agent's environment, and what it executes inherits it.
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()?;
@@ -25,4 +31,21 @@ pub fn attach(virga_run: &Path, run_dir: &Path) -> io::Result<UnixStream> {
         drop(child.wait());
     })?;
     Ok(ours)
+}
+
+/// The agent's side: joins the container of `run_dir` and serves the one connection on standard input. Called by `virga-run agent`,
+/// which is single-threaded up to here.
+pub fn serve(run_dir: &Path) -> Result<()> {
+    if let Joined::Waited(status) = join::join(run_dir)? {
+        // The child has reported its own failure.
+        std::process::exit(status);
+    }
+    let failed = |e: io::Error| Error::system("serve the connection", e);
+    let stream = UnixStream::from(join::replace_stdin().map_err(failed)?);
+    stream.set_nonblocking(true).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
+        guest_agent::server::serve(stream).await.map_err(|e| Error::Protocol(e.to_string()))
+    })
 }

@@ -12,22 +12,23 @@
 
 pub mod agent;
 pub mod caps;
+mod cgroup;
+mod cleanup;
 pub mod client;
 pub mod error;
 pub mod http;
 pub mod init;
+mod join;
+mod launch;
+pub mod monitor;
 pub mod process;
 pub mod rootfs;
+mod seccomp;
 pub mod run_dir;
 pub mod socket;
 pub mod spec;
 pub mod state;
 mod sys;
 
+pub use cleanup::cleanup;
 pub use error::{Error, Result};
-
-/// Removes what a dead monitor left: processes, cgroups, mounts, sockets. Does nothing where nothing is left.
-pub fn cleanup(run_dir: &std::path::Path) -> Result<()> {
-    let _ = run_dir;
-    todo!()
-}

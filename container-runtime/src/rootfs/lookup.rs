@@ -93,6 +93,9 @@ impl RootDir {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(fixed_error(shown(), &error)),
         }
+        if let Some(parent) = relative.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            drop(self.fixed_target(&parent.to_string_lossy())?);
+        }
         make_dir(self.fd.as_fd(), relative, 0o755)
             .and_then(|()| open_below(&self.fd, relative, flags, 0, resolve))
             .map_err(|error| fixed_error(shown(), &error))
