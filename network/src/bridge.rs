@@ -1,8 +1,8 @@
 //! The bridge of a network: made, recognised again, brought into shape, removed.
 //!
-//! A bridge is ours when it carries our alias. Making a link and giving it an alias are two requests, so a bridge without an
-//! alias is also ours if it has the hardware address that only we would have given it: that one is set in the same
-//! request that makes it.
+//! A bridge is ours when it carries our alias. Making a link and giving it an alias are two requests, so a
+//! bridge without an alias is also ours if it has the hardware address that only we would have given it: that
+//! one is set in the same request that makes it.
 
 use std::collections::HashSet;
 
@@ -95,7 +95,8 @@ pub(crate) async fn ensure(
         "disable_ipv6",
         if config.ipv6.is_some() { "0" } else { "1" },
     )?;
-    // Without ports a bridge has no carrier, and addresses would stay tentative until the first instance starts.
+    // Without ports a bridge has no carrier, and addresses would stay tentative until the first instance
+    // starts.
     sysctl::write_link("ipv6", name, "accept_dad", "0")?;
     if !link.flags.contains(LinkFlags::Up) {
         netlink.up(&link).await?;

@@ -1,8 +1,8 @@
 //! DHCP, DNS and router advertisements of a network: one dnsmasq process, which outlives the daemon.
 //!
-//! Its whole configuration stands in its command line, so a running process tells by itself whether it is ours and
-//! whether it is up to date: same arguments, same link, same network namespace. Otherwise it is replaced.
-//! dnsmasq puts itself into the background once it serves, and gives up root then.
+//! Its whole configuration stands in its command line, so a running process tells by itself whether it is
+//! ours and whether it is up to date: same arguments, same link, same network namespace. Otherwise it is
+//! replaced. dnsmasq puts itself into the background once it serves, and gives up root then.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,8 +17,8 @@ use crate::keys::DnsMode;
 use crate::process::Process;
 use crate::{BridgeConfig, Error, Result};
 
-/// The variable that tells which link (by index) the process was started for: a link that was removed and made again
-/// has the same name, but dnsmasq's sockets are bound to the old one.
+/// The variable that tells which link (by index) the process was started for: a link that was removed and
+/// made again has the same name, but dnsmasq's sockets are bound to the old one.
 const LINK_VARIABLE: &str = "VIRGA_LINK_INDEX";
 /// Users that dnsmasq may run as, best first: Debian's own, then the one every system has.
 const USERS: [&str; 2] = ["dnsmasq", "nobody"];
@@ -91,7 +91,8 @@ pub(crate) fn stop_others(networks: &Path, is_expected: impl Fn(&str) -> bool) -
     Ok(stopped)
 }
 
-/// The processes that serve the network. More than one can only be the work of someone else, but is dealt with.
+/// The processes that serve the network. More than one can only be the work of someone else, but is dealt
+/// with.
 fn find(folder: &Folder) -> Vec<Process> {
     let mark = format!("--pid-file={}", folder.pid_file().display());
     let recorded = fs::read_to_string(folder.pid_file())
@@ -100,7 +101,8 @@ fn find(folder: &Folder) -> Vec<Process> {
         .filter(|process| process.arguments().contains(&mark));
     match recorded {
         Some(process) => vec![process],
-        // The pid file is written late in dnsmasq's start, so the daemon may have been killed before it was there.
+        // The pid file is written late in dnsmasq's start, so the daemon may have been killed before it was
+        // there.
         None => Process::with_argument(|word| word == mark),
     }
 }
@@ -272,11 +274,13 @@ fn ipv6_arguments(config: &BridgeConfig, words: &mut Vec<String>) {
     }
 }
 
-/// The user and group that dnsmasq becomes: an unprivileged one, unless such a user could not reach the folder.
+/// The user and group that dnsmasq becomes: an unprivileged one, unless such a user could not reach the
+/// folder.
 fn user_for(folder: &Path) -> (String, String) {
     let root = || ("root".to_owned(), "root".to_owned());
     if let Some(closed) = folder.ancestors().find(|ancestor| !lets_others_pass(ancestor)) {
-        tracing::warn!(folder = %closed.display(), "dnsmasq runs as root, because this folder lets no other user pass");
+        let folder = closed.display();
+        tracing::warn!(%folder, "dnsmasq runs as root, because this folder lets no other user pass");
         return root();
     }
     let known = USERS.iter().find_map(|name| User::from_name(name).ok().flatten());

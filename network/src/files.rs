@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes a file by way of a temporary one beside it. The temporary name starts with a dot, which dnsmasq skips when
-/// it watches the folder.
+/// Writes a file by way of a temporary one beside it. The temporary name starts with a dot, which dnsmasq
+/// skips when it watches the folder.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let name = path
         .file_name()
@@ -49,8 +49,8 @@ pub(crate) fn folder(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("set the mode of", path))
 }
 
-/// The names in a folder, sorted; a folder that is missing is empty. Names that are not text, and those of unfinished
-/// temporary files, are left out.
+/// The names in a folder, sorted; a folder that is missing is empty. Names that are not text, and those of
+/// unfinished temporary files, are left out.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,

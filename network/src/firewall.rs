@@ -1,9 +1,10 @@
 //! The firewall of a network: one nftables table, made in one transaction and removed by one command.
 //!
-//! A table of the `inet` family named `virga-<id>-<network>` holds three chains. `postrouting` masquerades what leaves the
-//! subnet; `forward` and `input` accept the instances' traffic and their DHCP and DNS requests (or drop forwarded
-//! packets where the network is not routed). Nothing else on the host is touched, and since an accept in one table
-//! does not overrule a drop in another, the host's own firewall keeps the last word.
+//! A table of the `inet` family named `virga-<id>-<network>` holds three chains. `postrouting` masquerades
+//! what leaves the subnet; `forward` and `input` accept the instances' traffic and their DHCP and DNS
+//! requests (or drop forwarded packets where the network is not routed). Nothing else on the host is touched,
+//! and since an accept in one table does not overrule a drop in another, the host's own firewall keeps the
+//! last word.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
@@ -124,7 +125,8 @@ fn delete_table(table: &str) -> Value {
     json!({ "delete": { "table": { "family": "inet", "name": table } } })
 }
 
-/// The whole transaction (libnftables-json(5)): afterwards the table is exactly this, with no moment in between.
+/// The whole transaction (libnftables-json(5)): afterwards the table is exactly this, with no moment in
+/// between.
 fn ruleset(table: &str, config: &BridgeConfig) -> Value {
     let mut commands = vec![add_table(table), delete_table(table), add_table(table)];
     let chain = |name: &str, kind: &str, priority: i32| {
@@ -133,7 +135,11 @@ fn ruleset(table: &str, config: &BridgeConfig) -> Value {
             "type": kind, "hook": name, "prio": priority, "policy": "accept",
         } } })
     };
-    let rule = |chain: &str, expression: Vec<Value>| json!({ "add": { "rule": { "family": "inet", "table": table, "chain": chain, "expr": expression } } });
+    let rule = |chain: &str, expression: Vec<Value>| {
+        let mut rule = json!({ "family": "inet", "table": table, "chain": chain });
+        rule["expr"] = Value::Array(expression);
+        json!({ "add": { "rule": rule } })
+    };
     commands.push(chain("postrouting", "nat", PRIORITY_SOURCE_NAT));
     commands.push(chain("forward", "filter", PRIORITY_FILTER));
     commands.push(chain("input", "filter", PRIORITY_FILTER));

@@ -35,8 +35,8 @@ impl Folder {
         self.root.join("dnsmasq.leases")
     }
 
-    /// One file for each reservation: hardware address, fixed addresses and name. These files are the record of
-    /// reservations.
+    /// One file for each reservation: hardware address, fixed addresses and name. These files are the record
+    /// of reservations.
     pub(crate) fn hosts(&self) -> PathBuf {
         self.root.join("dnsmasq.hosts")
     }

@@ -1,7 +1,8 @@
 //! The configuration of a bridge, from the keys that the API stores (`ipv4.address`, `dns.domain`, …).
 //!
-//! What a key means, its default and the wording of refusals follow Incus (its `doc/reference/network_bridge.md`).
-//! Values that later stand in command lines of dnsmasq or in firewall rules are checked here, once.
+//! What a key means, its default and the wording of refusals follow Incus (its
+//! `doc/reference/network_bridge.md`). Values that later stand in command lines of dnsmasq or in firewall
+//! rules are checked here, once.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -88,8 +89,8 @@ pub struct BridgeConfig {
     pub ipv4_dhcp_gateway: Option<Ipv4Addr>,
     /// Whether firewall rules let traffic to and from instances pass.
     pub ipv4_firewall: bool,
-    /// Whether packets of the network are forwarded: `true` makes the host forward, `false` has the firewall drop
-    /// them, and without a word the host forwards when NAT is on.
+    /// Whether packets of the network are forwarded: `true` makes the host forward, `false` has the firewall
+    /// drop them, and without a word the host forwards when NAT is on.
     pub ipv4_routing: Option<bool>,
     /// The bridge's own IPv6 address and prefix.
     pub ipv6: Option<Ipv6Net>,
@@ -120,9 +121,9 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
-    /// Reads the keys of a network. `auto` addresses must have been replaced ([`crate::Networks::complete_keys`]).
-    /// Keys that are empty count as absent, keys of users (`user.*`) are passed over, and all others are refused as
-    /// Incus refuses them.
+    /// Reads the keys of a network. `auto` addresses must have been replaced
+    /// ([`crate::Networks::complete_keys`]). Keys that are empty count as absent, keys of users (`user.*`)
+    /// are passed over, and all others are refused as Incus refuses them.
     pub fn from_keys(name: &str, keys: &BTreeMap<String, String>) -> Result<Self> {
         check_interface_name(name)?;
         let mut config = Self {

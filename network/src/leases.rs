@@ -1,7 +1,7 @@
 //! The leases that dnsmasq gave out, read from its lease file.
 //!
-//! The file is written by a process that talks to instances, so nothing in it is believed: lines that do not make sense
-//! are passed over, and its size is bounded.
+//! The file is written by a process that talks to instances, so nothing in it is believed: lines that do not
+//! make sense are passed over, and its size is bounded.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -68,8 +68,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Given>> {
     Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
-/// Reads lines of five fields: end of the lease, hardware address (for IPv6 an association number), address, host name
-/// or `*`, client identifier (for IPv6 the DUID) or `*`. The line `duid …` is the server's own identifier.
+/// Reads lines of five fields: end of the lease, hardware address (for IPv6 an association number), address,
+/// host name or `*`, client identifier (for IPv6 the DUID) or `*`. The line `duid …` is the server's own
+/// identifier.
 fn parse(text: &str) -> Vec<Given> {
     text.lines().filter_map(parse_line).collect()
 }
@@ -95,8 +96,8 @@ fn parse_line(line: &str) -> Option<Given> {
     })
 }
 
-/// The bytes of an identifier written as `01:10:66:…`. Both kinds are bounded: by their length field of one byte, or by
-/// RFC 8415 §11.1 (130 bytes).
+/// The bytes of an identifier written as `01:10:66:…`. Both kinds are bounded: by their length field of one
+/// byte, or by RFC 8415 §11.1 (130 bytes).
 fn octets(text: &str) -> Option<Vec<u8>> {
     if text.len() > 3 * 255 {
         return None;
@@ -106,7 +107,8 @@ fn octets(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The hardware address in a DUID of type 1 (with time) or 3 (without), RFC 8415 §11.2 and §11.4, for Ethernet.
+/// The hardware address in a DUID of type 1 (with time) or 3 (without), RFC 8415 §11.2 and §11.4, for
+/// Ethernet.
 fn hwaddr_of_duid(text: &str) -> Option<HwAddr> {
     let bytes = octets(text)?;
     let address: [u8; 6] = match bytes.as_slice() {

@@ -73,11 +73,18 @@ proptest! {
     }
 
     #[test]
-    fn written_leases_are_read_back(end in any::<u64>(), tail in any::<[u8; 5]>(), ip in any::<u32>(), name in "[a-z][a-z0-9]{0,20}") {
+    fn written_leases_are_read_back(
+        end in any::<u64>(),
+        tail in any::<[u8; 5]>(),
+        ip in any::<u32>(),
+        name in "[a-z][a-z0-9]{0,20}",
+    ) {
         let [a, b, c, d, e] = tail;
         let hwaddr = HwAddr::from_bytes([2, a, b, c, d, e]).unwrap();
         let address = std::net::Ipv4Addr::from(ip);
         let given = parse(&format!("{end} {hwaddr} {address} {name} *\n"));
-        prop_assert_eq!(given, [Given { address: address.into(), hwaddr: Some(hwaddr), hostname: Some(name), client: Vec::new() }]);
+        let expected =
+            Given { address: address.into(), hwaddr: Some(hwaddr), hostname: Some(name), client: Vec::new() };
+        prop_assert_eq!(given, [expected]);
     }
 }

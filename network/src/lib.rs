@@ -6,9 +6,9 @@
 //! is read from the kernel, from nftables and from the files of the network's folder. Every operation can be
 //! repeated, and can be killed between any two of its steps: calling it again finishes the work.
 //!
-//! Whatever Virga makes on the host carries a marker made from the state directory (link alias
-//! `virga:<id>`, nftables table `virga-<id>-<network>`, dnsmasq's `--pid-file` below the state directory), so that
-//! two daemons on one host never take away each other's networks and no foreign link is ever touched.
+//! Whatever Virga makes on the host carries a marker made from the state directory (link alias `virga:<id>`,
+//! nftables table `virga-<id>-<network>`, dnsmasq's `--pid-file` below the state directory), so that two
+//! daemons on one host never take away each other's networks and no foreign link is ever touched.
 //!
 //! All work concerns the network namespace that the process runs in.
 

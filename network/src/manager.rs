@@ -83,7 +83,8 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-/// The places between two steps of an operation. Tests stop an operation there, as a kill of the daemon would.
+/// The places between two steps of an operation. Tests stop an operation there, as a kill of the daemon
+/// would.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Step {
     #[cfg(test)]
@@ -119,8 +120,8 @@ impl Step {
 
 impl Networks {
     /// Opens the networks whose files live in `dir` (`STATE/networks`), making the folder when it is missing.
-    /// The folder and the ones above it should let other users pass (0711), because dnsmasq does not run as root
-    /// then; otherwise it has to.
+    /// The folder and the ones above it should let other users pass (0711), because dnsmasq does not run as
+    /// root then; otherwise it has to.
     pub fn new(dir: impl Into<PathBuf>) -> Result<Self> {
         let dir = dir.into();
         files::folder(&dir, 0o711)?;
@@ -134,8 +135,9 @@ impl Networks {
         })
     }
 
-    /// Fills in what Incus fills in at creation: addresses that are absent become `auto`, `auto` becomes a free subnet
-    /// (and NAT is switched on for it), and everything else is checked. Call it once, store the keys.
+    /// Fills in what Incus fills in at creation: addresses that are absent become `auto`, `auto` becomes a
+    /// free subnet (and NAT is switched on for it), and everything else is checked. Call it once, store the
+    /// keys.
     pub async fn complete_keys(
         &self,
         name: &str,
@@ -303,8 +305,9 @@ impl Networks {
         })
     }
 
-    /// Makes a tap, plugs it into its bridge and returns it open. The tap disappears when the last copy of the
-    /// descriptor is closed. The descriptor is close-on-exec and non-blocking; frames carry a 12-byte virtio header.
+    /// Makes a tap, plugs it into its bridge and returns it open. The tap disappears when the last copy of
+    /// the descriptor is closed. The descriptor is close-on-exec and non-blocking; frames carry a 12-byte
+    /// virtio header.
     pub async fn add_tap(&self, spec: &TapSpec) -> Result<OwnedFd> {
         port::add_tap(&Netlink::open()?, &self.marker, spec).await
     }

@@ -1,5 +1,5 @@
-//! Kills between every two steps: an operation that was stopped anywhere is finished by calling it again, or undone by
-//! removal or recovery.
+//! Kills between every two steps: an operation that was stopped anywhere is finished by calling it again, or
+//! undone by removal or recovery.
 
 use std::sync::atomic::AtomicUsize;
 

@@ -1,9 +1,10 @@
-//! Names that end up in file paths, kernel tables and configuration of other programs, and so are checked first.
+//! Names that end up in file paths, kernel tables and configuration of other programs, and so are checked
+//! first.
 
 use crate::{Error, Result};
 
-/// Checks the name of a link or network: 2 to 15 bytes (`IFNAMSIZ` less its zero) of letters, digits, `-`, `_` and
-/// `.`. The kernel itself would take nearly anything without a slash.
+/// Checks the name of a link or network: 2 to 15 bytes (`IFNAMSIZ` less its zero) of letters, digits, `-`,
+/// `_` and `.`. The kernel itself would take nearly anything without a slash.
 pub fn check_interface_name(name: &str) -> Result<()> {
     let refuse = |reason| {
         Err(Error::InvalidName {

@@ -1,7 +1,7 @@
 //! The kernel's links, addresses and routes (rtnetlink), in the few words that this crate needs.
 //!
-//! A [`Netlink`] is one socket. It belongs to the network namespace of the thread that opened it, and its answers
-//! are read by a task of the current runtime that ends with it.
+//! A [`Netlink`] is one socket. It belongs to the network namespace of the thread that opened it, and its
+//! answers are read by a task of the current runtime that ends with it.
 
 use std::net::IpAddr;
 
@@ -161,8 +161,8 @@ impl Netlink {
         Ok(messages.into_iter().filter_map(read_address).collect())
     }
 
-    /// Gives a link an address, or keeps it. IPv6 addresses are usable at once: nobody else has them, since Virga
-    /// gives them out, and a bridge without ports would never finish duplicate address detection.
+    /// Gives a link an address, or keeps it. IPv6 addresses are usable at once: nobody else has them, since
+    /// Virga gives them out, and a bridge without ports would never finish duplicate address detection.
     pub(crate) async fn add_address(&self, link: &Link, net: IpNet) -> Result<()> {
         let mut request = self
             .handle
@@ -336,7 +336,8 @@ fn read_address(message: AddressMessage) -> Option<LinkAddress> {
 
 fn read_route(message: &RouteMessage) -> Option<Route> {
     let length = message.header.destination_prefix_length;
-    // Local and broadcast routes repeat the addresses; multicast concerns no subnet; length 0 is a default route.
+    // Local and broadcast routes repeat the addresses; multicast concerns no subnet; length 0 is a default
+    // route.
     let told_by_addresses = matches!(
         message.header.kind,
         RouteType::Local | RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast

@@ -1,7 +1,7 @@
 //! Work inside another process's network namespace.
 //!
-//! setns(2) moves one thread, and a thread that was moved is of no use to anyone else: each visit has a thread of its own,
-//! with a small runtime, that ends with the visit.
+//! setns(2) moves one thread, and a thread that was moved is of no use to anyone else: each visit has a
+//! thread of its own, with a small runtime, that ends with the visit.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! Processes that were started by an earlier life of the daemon: recognised by command line, environment and network
-//! namespace, held by a pidfd so that a recycled process number is never signalled.
+//! Processes that were started by an earlier life of the daemon: recognised by command line, environment and
+//! network namespace, held by a pidfd so that a recycled process number is never signalled.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! Leases of instances that are gone: given back to dnsmasq in the instance's place, so that its address and its name
-//! are free at once rather than when the lease runs out.
+//! Leases of instances that are gone: given back to dnsmasq in the instance's place, so that its address and
+//! its name are free at once rather than when the lease runs out.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -26,7 +26,7 @@ pub(crate) fn give_back(config: &BridgeConfig, given: &[Given], hwaddr: HwAddr) 
         };
         let message = release(server, address, hwaddr, &lease.client);
         if let Err(error) = send(&config.name, server, &message) {
-            tracing::warn!(network = config.name, %address, %error, "cannot give back the lease of an instance");
+            tracing::warn!(network = config.name, %address, %error, "cannot give back a lease");
         }
     }
 }

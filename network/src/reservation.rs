@@ -1,7 +1,7 @@
 //! Reservations: which instance has which name and which fixed addresses on a network.
 //!
-//! A reservation is one line in one file that dnsmasq reads as a `--dhcp-host` (hardware address, addresses, name).
-//! These files are the record, there is no other; the files with names for DNS follow from them.
+//! A reservation is one line in one file that dnsmasq reads as a `--dhcp-host` (hardware address, addresses,
+//! name). These files are the record, there is no other; the files with names for DNS follow from them.
 
 use std::collections::HashSet;
 use std::fs;
@@ -136,8 +136,8 @@ pub(crate) fn all(folder: &Folder) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Decides the addresses of a reservation among those of others and writes it down. Tells also whether dnsmasq has to
-/// forget something that it knew (it finds new files by itself).
+/// Decides the addresses of a reservation among those of others and writes it down. Tells also whether
+/// dnsmasq has to forget something that it knew (it finds new files by itself).
 pub(crate) fn reserve(
     folder: &Folder,
     config: &BridgeConfig,
@@ -210,8 +210,8 @@ pub(crate) fn release(folder: &Folder, key: &str) -> Result<bool> {
     Ok(files::remove(&folder.hosts().join(key))? || had_names)
 }
 
-/// Makes the files with names agree with the record, after a crash between the two. Tells whether dnsmasq has to forget
-/// something.
+/// Makes the files with names agree with the record, after a crash between the two. Tells whether dnsmasq has
+/// to forget something.
 pub(crate) fn repair(folder: &Folder) -> Result<bool> {
     let entries = all(folder)?;
     for entry in &entries {
@@ -302,8 +302,8 @@ fn check_ipv6(config: &BridgeConfig, net: Ipv6Net, address: Ipv6Addr, others: &[
     }
 }
 
-/// A free address: neither reserved nor leased. The search starts where the key's hash says, so that instances that come and
-/// go do not take each other's addresses at once.
+/// A free address: neither reserved nor leased. The search starts where the key's hash says, so that
+/// instances that come and go do not take each other's addresses at once.
 fn pick_ipv4(
     config: &BridgeConfig,
     net: Ipv4Net,

@@ -108,7 +108,12 @@ fn keys_and_names_that_are_no_plain_words_are_refused() {
 
 proptest! {
     #[test]
-    fn lines_are_read_back(tail in any::<[u8; 5]>(), ipv4 in any::<Option<u32>>(), ipv6 in any::<Option<u128>>(), name in "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?") {
+    fn lines_are_read_back(
+        tail in any::<[u8; 5]>(),
+        ipv4 in any::<Option<u32>>(),
+        ipv6 in any::<Option<u128>>(),
+        name in "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?",
+    ) {
         let [a, b, c, d, e] = tail;
         let entry = Entry {
             key: "k".to_owned(),

@@ -34,7 +34,7 @@ fn subnet_inside_a_route_may_be_asked_for_but_not_inside_an_address() {
 
 proptest! {
     #[test]
-    fn free_subnets_overlap_nothing(nets in prop::collection::vec((any::<u32>(), 8_u8..=32), 0..40)) {
+    fn free_subnets_overlap_nothing(nets in prop::collection::vec((any::<u32>(), 12_u8..=32), 0..40)) {
         let used: Vec<Used> = nets
             .into_iter()
             .map(|(address, length)| {

@@ -1,8 +1,9 @@
 //! Kernel settings under `/proc/sys/net`, which always concern the network namespace of the calling thread.
 //!
-//! Settings of a link that Virga made are simply written. Forwarding is a setting of the whole host: it is switched on only
-//! when a network needs it, what was there before is recorded first, and it is put back when the last such network
-//! goes. The record carries the boot it belongs to: after a reboot the kernel's values are the administrator's again.
+//! Settings of a link that Virga made are simply written. Forwarding is a setting of the whole host: it is
+//! switched on only when a network needs it, what was there before is recorded first, and it is put back when
+//! the last such network goes. The record carries the boot it belongs to: after a reboot the kernel's values
+//! are the administrator's again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -130,8 +131,8 @@ fn switch_on(networks: &Path, family: Family) -> Result<()> {
         if !has_ipv6() {
             return Ok(());
         }
-        // A host that forwards no longer listens to router advertisements where accept_ra is 1, and would lose
-        // its own uplink (Documentation/networking/ip-sysctl.rst, accept_ra): 2 keeps it listening.
+        // A host that forwards no longer listens to router advertisements where accept_ra is 1, and would
+        // lose its own uplink (Documentation/networking/ip-sysctl.rst, accept_ra): 2 keeps it listening.
         for link in fs::read_dir(Path::new(ROOT).join("ipv6/conf"))
             .map_err(Error::io("list", ROOT))?
             .flatten()
@@ -152,7 +153,8 @@ fn switch_on(networks: &Path, family: Family) -> Result<()> {
         if before == value {
             continue;
         }
-        // Recorded before it is done: a crash in between costs nothing, the other order would lose the old value.
+        // Recorded before it is done: a crash in between costs nothing, the other order would lose the old
+        // value.
         record.changes.entry(key.clone()).or_insert(Change {
             before,
             set: value.to_owned(),

@@ -1,7 +1,7 @@
 //! Taps: the host's end of a virtual machine's network card.
 //!
-//! A tap is opened here and handed to the VMM as a descriptor. It is not persistent: the kernel removes it together with
-//! the last descriptor, so a VMM that dies leaves nothing behind.
+//! A tap is opened here and handed to the VMM as a descriptor. It is not persistent: the kernel removes it
+//! together with the last descriptor, so a VMM that dies leaves nothing behind.
 
 use std::ffi::c_short;
 use std::fs::OpenOptions;
@@ -11,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::{Error, Result};
 
-/// The header before every frame: `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6), which all modern devices use.
+/// The header before every frame: `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6), which all modern devices
+/// use.
 const HEADER_BYTES: libc::c_int = 12;
 
 /// A tap to make.

@@ -42,8 +42,8 @@ pub struct Preset {
     pub gateway6: Option<Ipv6Addr>,
 }
 
-/// The one message that makes both ends, the guest's with its final name in its final namespace: there is no moment in
-/// which a half-configured link lies about on the host.
+/// The one message that makes both ends, the guest's with its final name in its final namespace: there is no
+/// moment in which a half-configured link lies about on the host.
 pub(crate) fn creation(spec: &VethSpec, mtu: u32, namespace: &OwnedFd) -> LinkMessage {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(spec.guest_name.clone())

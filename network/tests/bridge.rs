@@ -268,9 +268,8 @@ fn pid_file_of_another_process_kills_nobody() {
 fn foreign_links_are_never_touched() {
     in_namespace(|| async {
         let host = Host::new();
-        sh(
-            "ip link add br5 type bridge; ip link set br5 alias mine; ip link add vv1 type veth peer name vv2",
-        );
+        sh("ip link add br5 type bridge; ip link set br5 alias mine; \
+             ip link add vv1 type veth peer name vv2");
         let error = host
             .networks
             .ensure_bridge(&config("br5", PLAIN))

@@ -47,7 +47,7 @@ fn arp_answer(tap: &mut File, target: [u8; 4]) -> Option<[u8; 6]> {
         };
         let ethernet = &frame[HEADER.len()..length];
         if ethernet.get(12..14) == Some(&[0x08, 0x06]) && ethernet.get(28..32) == Some(&target) {
-            return ethernet.get(22..28).map(|address| address.try_into().unwrap());
+            return ethernet.get(22..28).and_then(|address| address.try_into().ok());
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A host of their own for tests: a network namespace on a thread, machines plugged into it, and a state directory. All of
-//! it disappears by drop, even when the test panics. No packet can leave, because nothing leads out.
+//! A host of their own for tests: a network namespace on a thread, machines plugged into it, and a state
+//! directory. All of it disappears by drop, even when the test panics. No packet can leave, because nothing
+//! leads out.
 #![allow(
     dead_code,
     missing_docs,
