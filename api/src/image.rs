@@ -108,7 +108,11 @@ pub struct ImagesPost {
     #[serde(default, deserialize_with = "null_default")]
     pub aliases: Vec<ImageAlias>,
     /// `unified` or `split`.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub format: String,
 }
 

@@ -114,7 +114,11 @@ pub struct InstancePut {
     #[serde(default)]
     pub profiles: Option<Vec<String>>,
     /// A snapshot to restore.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub restore: String,
     /// Whether the running state is saved or restored too.
     #[serde(default, deserialize_with = "null_default")]
@@ -157,22 +161,46 @@ pub struct InstanceSource {
     #[serde(default, deserialize_with = "null_default")]
     pub certificate: String,
     /// Alias of an image.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub alias: String,
     /// Fingerprint of an image, or the start of one.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub fingerprint: String,
     /// Properties of an image.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Map::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Map::is_empty"
+    )]
     pub properties: Map,
     /// URL of another server.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub server: String,
     /// Secret for an image of another server.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub secret: String,
     /// Protocol of another server.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub protocol: String,
     /// The disk to start from.
     #[serde(
@@ -183,16 +211,32 @@ pub struct InstanceSource {
     )]
     pub base_image: String,
     /// `pull` or `push`.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub mode: String,
     /// URL of a migration.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub operation: String,
     /// Secrets of a migration's websockets.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Map::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Map::is_empty"
+    )]
     pub secrets: Map,
     /// The instance or snapshot (`name/snapshot`) to copy.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub source: String,
     /// Whether a migration is live.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
@@ -204,7 +248,11 @@ pub struct InstanceSource {
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
     pub refresh: bool,
     /// Project of the source.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub project: String,
     /// Whether errors of files that change are ignored.
     #[serde(default, deserialize_with = "null_default")]
@@ -234,10 +282,18 @@ pub struct InstancePost {
     #[serde(default)]
     pub target: Option<InstancePostTarget>,
     /// Another pool.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub pool: String,
     /// Another project.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub project: String,
     /// New configuration keys.
     #[serde(default)]

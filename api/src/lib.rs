@@ -37,17 +37,20 @@ pub use certificate::{Certificate, CertificatePut, CertificatesPost};
 pub use cluster::{Cluster, ClusterMemberConfigKey};
 pub use event::{Event, EventLifecycle, EventLogging, EventRequestor};
 pub use image::{
-    Image, ImageAlias, ImageAliasesEntry, ImageAliasesEntryPost, ImageAliasesEntryPut, ImageAliasesPost, ImagePut,
-    ImagesPost, ImagesPostSource,
+    Image, ImageAlias, ImageAliasesEntry, ImageAliasesEntryPost, ImageAliasesEntryPut, ImageAliasesPost,
+    ImagePut, ImagesPost, ImagesPostSource,
 };
 pub use instance::{
     Instance, InstanceFull, InstancePost, InstancePostTarget, InstancePut, InstanceSource, InstanceType,
     InstancesPost,
 };
 pub use instance_action::{
-    InstanceConsolePost, InstanceExecControl, InstanceExecPost, InstanceRebuildPost, InstanceStatePut, InstancesPut,
+    InstanceConsolePost, InstanceExecControl, InstanceExecPost, InstanceRebuildPost, InstanceStatePut,
+    InstancesPut,
 };
-pub use instance_snapshot::{InstanceSnapshot, InstanceSnapshotPost, InstanceSnapshotPut, InstanceSnapshotsPost};
+pub use instance_snapshot::{
+    InstanceSnapshot, InstanceSnapshotPost, InstanceSnapshotPut, InstanceSnapshotsPost,
+};
 pub use instance_state::{
     InstanceState, InstanceStateCpu, InstanceStateDisk, InstanceStateMemory, InstanceStateNetwork,
     InstanceStateNetworkAddress, InstanceStateNetworkCounters, InstanceStateOsInfo,

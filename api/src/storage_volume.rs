@@ -45,7 +45,11 @@ pub struct StorageVolumePut {
     #[serde(default, deserialize_with = "null_default")]
     pub description: String,
     /// A snapshot to restore.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub restore: String,
 }
 
@@ -91,7 +95,11 @@ pub struct StorageVolumeSource {
     #[serde(default, deserialize_with = "null_default")]
     pub refresh: bool,
     /// Its project, when another one.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub project: String,
     /// Cluster member it is on.
     #[serde(default, deserialize_with = "null_default")]
@@ -105,10 +113,18 @@ pub struct StorageVolumePost {
     #[serde(default, deserialize_with = "null_default")]
     pub name: String,
     /// Another pool.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub pool: String,
     /// Another project.
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub project: String,
     /// Whether another server asks for it.
     #[serde(default, deserialize_with = "null_default")]

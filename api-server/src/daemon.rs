@@ -1,0 +1,88 @@
+//! [`Daemon`]: everything a handler needs, shared by all of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::events::EventHub;
+use crate::host::ServerInfo;
+use crate::operations::Operations;
+use crate::paths::StatePaths;
+use crate::pools::Pools;
+use crate::store::{SqliteStore, Store};
+use crate::{ApiError, instances, recovery};
+
+/// What to make on the first start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// A pool `default`, a network `virgabr0` and a profile that uses both.
+    Auto,
+    /// Only the project and the profile that must exist.
+    None,
+}
+
+/// The daemon. One exists, behind an `Arc`, as the state of every handler.
+pub struct Daemon {
+    /// Where everything lies.
+    pub paths: StatePaths,
+    /// All resources.
+    pub store: Arc<dyn Store>,
+    /// What happens.
+    pub events: EventHub,
+    /// What is being done.
+    pub operations: Operations,
+    /// Managed networks.
+    pub networks: network::Networks,
+    /// Open storage pools.
+    pub pools: Pools,
+    /// Host and program.
+    pub server: ServerInfo,
+    /// Containers and virtual machines.
+    pub instances: instances::Manager,
+    /// Cancelled when the daemon is to end.
+    pub stop: CancellationToken,
+    /// When it started.
+    pub started: Instant,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon")
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// Opens a state directory, completes or undoes what an earlier daemon left half done, adopts what runs, and
+    /// makes what must exist. The caller holds the directory's lock.
+    pub async fn open(paths: StatePaths, bootstrap: Bootstrap) -> Result<Arc<Self>, ApiError> {
+        recovery::make_directories(&paths)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&paths.database())?);
+        let events = EventHub::new();
+        let networks = network::Networks::new(paths.networks())
+            .map_err(|error| ApiError::from_error(&error).context("Failed to open networks"))?;
+        let daemon = Arc::new(Self {
+            store,
+            operations: Operations::new(events.clone()),
+            events,
+            networks,
+            pools: Pools::default(),
+            server: ServerInfo::read(),
+            instances: instances::Manager::new(&paths),
+            stop: CancellationToken::new(),
+            started: Instant::now(),
+            paths,
+        });
+        recovery::recover(&daemon, bootstrap).await?;
+        Ok(daemon)
+    }
+
+    /// Ends the daemon: operations that can be stopped are stopped, instances run on.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.operations.shutdown(std::time::Duration::from_secs(10)).await;
+        self.instances.shutdown().await;
+    }
+}

@@ -1,0 +1,1 @@
+//! The unix socket: accepting connections, telling who is at the other end, ending gracefully.
