@@ -8,11 +8,13 @@
 //! - [`server`]: the instance's side: one future that serves one connection;
 //! - [`config`] and [`initrd`]: how the daemon hands a microVM its agent and its identity;
 //! - [`microvm`]: the agent as first process of a microVM;
+//! - [`listen`]: where an agent waits for connections;
 //! - [`socket`]: unix sockets at paths of any length.
 
 pub mod client;
 pub mod config;
 pub mod initrd;
+pub mod listen;
 pub mod microvm;
 pub mod protocol;
 pub mod server;

@@ -2,20 +2,23 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// One end of a pipe, or the master of a terminal.
 #[derive(Debug)]
-pub(super) struct AsyncFile {
+pub(crate) struct AsyncFile {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl AsyncFile {
     /// Takes over `fd`, which must be pollable. Sets `O_NONBLOCK` on its open file description, which the command
     /// must therefore not share.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, and `AsyncFd` gives up its
@@ -25,7 +28,7 @@ impl AsyncFile {
     }
 
     /// Waits for data. 0 at the end.
-    pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.fd.readable().await?;
             if let Ok(result) = ready.try_io(|fd| read_once(fd.get_ref(), buffer)) {
@@ -35,12 +38,12 @@ impl AsyncFile {
     }
 
     /// Reads what is there at this moment, without waiting.
-    pub(super) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         read_once(self.fd.get_ref(), buffer)
     }
 
     /// Writes everything, waiting for room.
-    pub(super) async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
             let mut ready = self.fd.writable().await?;
             match ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
@@ -69,5 +72,40 @@ fn read_once(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
             Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+impl AsyncRead for AsyncFile {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            if let Ok(result) = ready.try_io(|fd| read_once(fd.get_ref(), buffer.initialize_unfilled())) {
+                buffer.advance(result?);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for AsyncFile {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
+            if let Ok(result) = ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // a device has no half that could be closed
     }
 }

@@ -5,7 +5,7 @@
 //! program works in any root file system. File operations block their thread: give every connection a thread (or
 //! process) of its own with a current-thread runtime.
 
-mod async_file;
+pub(crate) mod async_file;
 mod exec;
 mod process;
 mod sftp;
