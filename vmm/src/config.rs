@@ -380,7 +380,7 @@ impl VmConfig {
                 ));
             }
         }
-        let mut macs = BTreeSet::new();
+        let (mut macs, mut fds) = (BTreeSet::new(), BTreeSet::new());
         for (index, net) in self.nets.iter().enumerate() {
             let field = |name: &str| format!("nets[{index}].{name}");
             check_id(&field("id"), &net.id, &mut ids)?;
@@ -396,6 +396,9 @@ impl VmConfig {
                         fd,
                         "0, 1 and 2 are the standard streams; use an inherited tap",
                     ));
+                }
+                (None, Some(fd)) if !fds.insert(fd) => {
+                    return Err(refuse(field("fd"), fd, "another interface uses this descriptor"));
                 }
                 (None, Some(_)) => {}
                 _ => return Err(refuse(field("tap"), "not clear", "give either `tap` or `fd`")),

@@ -78,10 +78,21 @@ impl ExitReport {
     }
 }
 
+/// Whether a file has to be on disk before the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// It has to.
+    Yes,
+    /// The page cache is enough.
+    No,
+}
+
 /// Writes `value` as JSON to `name` in an open directory: complete or not at all, and on disk when it returns.
 ///
+/// `Sync::No` leaves out the disk, for files that mean nothing after a crash of the host.
+///
 /// All names are relative to the descriptor, so it works for a process that has changed its user since.
-pub fn write_json_at(directory: &File, name: &str, value: &impl Serialize) -> io::Result<()> {
+pub fn write_json_at(directory: &File, name: &str, sync: Sync, value: &impl Serialize) -> io::Result<()> {
     let temporary = format!(".{name}.{}", std::process::id());
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
@@ -90,7 +101,13 @@ pub fn write_json_at(directory: &File, name: &str, value: &impl Serialize) -> io
     let mut file = File::from(fcntl::openat(directory, temporary.as_str(), flags, mode)?);
     let written = file
         .write_all(&text)
-        .and_then(|()| file.sync_all())
+        .and_then(|()| {
+            if sync == Sync::Yes {
+                file.sync_all()
+            } else {
+                Ok(())
+            }
+        })
         .and_then(|()| {
             fcntl::renameat(directory, temporary.as_str(), directory, name)?;
             Ok(())

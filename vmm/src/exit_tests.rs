@@ -7,7 +7,7 @@ fn a_report_is_read_back_as_written() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(ExitReport::read(folder.path()).unwrap(), None);
     let report = ExitReport::new(ExitReason::Poweroff, "the guest powered off");
-    write_json_at(&File::open(folder.path()).unwrap(), EXIT_FILE, &report).unwrap();
+    write_json_at(&File::open(folder.path()).unwrap(), EXIT_FILE, Sync::Yes, &report).unwrap();
     assert_eq!(ExitReport::read(folder.path()).unwrap(), Some(report));
     let names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()

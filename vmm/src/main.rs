@@ -1,1 +1,80 @@
-fn main() {}
+//! `virga-vmm`: runs one VM in this process. See `virga-vmm --help`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use vmm::args::{self, Command};
+use vmm::clock::BootClock;
+use vmm::config::VmConfig;
+use vmm::launch;
+use vmm::sandbox::privileges;
+
+/// Wrong command line or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(problem) => {
+            eprintln!("virga-vmm: {problem}; see virga-vmm --help");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Help => print(args::HELP),
+        Command::Version => print(&format!("virga-vmm {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Probe => match serde_json::to_string(&vmm::probe::probe()) {
+            Ok(text) => print(&format!("{text}\n")),
+            Err(error) => {
+                eprintln!("virga-vmm: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Validate(path) => match VmConfig::from_file(&path) {
+            Ok(_) => print("the configuration is valid\n"),
+            Err(error) => usage(&error),
+        },
+        Command::Run { config, started_us } => {
+            let clock = BootClock::new(started_us);
+            match VmConfig::from_file(&config) {
+                Ok(config) => run(config, clock),
+                Err(error) => usage(&error),
+            }
+        }
+    }
+}
+
+/// Prints to standard output; nobody to read it is not an error.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn usage(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("virga-vmm: {}", launch::chain(error));
+    ExitCode::from(USAGE)
+}
+
+fn run(config: VmConfig, clock: BootClock) -> ExitCode {
+    let inherited: Vec<_> = config.nets.iter().filter_map(|net| net.fd).collect();
+    privileges::close_inherited(&inherited);
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let name = config.name.clone();
+    match launch::run(config, clock) {
+        Ok(report) => {
+            eprintln!("virga-vmm: {name} has ended: {}", report.message);
+            // Statuses are small; see `ExitReason`.
+            let status = u8::try_from(report.reason.process_status()).unwrap_or(1);
+            // Threads that could not be stopped must not be waited for.
+            std::process::exit(i32::from(status))
+        }
+        Err(error) => {
+            eprintln!("virga-vmm: cannot start {name}: {}", launch::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

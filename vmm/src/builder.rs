@@ -1,0 +1,268 @@
+//! Builds a machine from its configuration: memory, KVM, devices, kernel, tables, registers.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+
+use devices::bus::Bus;
+use devices::legacy::i8042::{self, I8042};
+use devices::legacy::serial::{self, InputWanted, Serial};
+use devices::pci::PciBus;
+use devices::pci::access::{CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ECAM_SIZE};
+use devices::virtio::transport::Machine as Environment;
+use vm_memory::GuestMemoryAtomic;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::arch::acpi::{self, DeviceBus};
+use crate::arch::boot_params::{self, BootInfo};
+use crate::arch::{apic, cpuid, layout, registers};
+use crate::attach;
+use crate::clock::BootClock;
+use crate::config::{BootProtocol, Transport, VmConfig};
+use crate::console::{Output, Sink};
+use crate::control::state::DeviceInfo;
+use crate::device_manager::{DeviceManager, DeviceThread};
+use crate::exit::{ExitReason, ExitReport};
+use crate::exit_signal::ExitSignal;
+use crate::kvm::interrupts::Interrupts;
+use crate::kvm::notify::Notifications;
+use crate::kvm::vm::{Vm, call};
+use crate::loader::{self, Kernel, LoadError, initrd};
+use crate::machine::{Blueprint, BuildError};
+use crate::memory::{self, Ram};
+use crate::power::{self, PowerRegisters};
+use crate::sandbox::seccomp::{Filters, ThreadKind};
+
+/// A machine and the host's ends of its consoles.
+pub struct Built {
+    /// The machine.
+    pub blueprint: Blueprint,
+    /// The thread that starts device workers; it is to be started before the guest.
+    pub device_thread: DeviceThread,
+    /// The serial port, for input.
+    pub serial: Arc<Mutex<Serial>>,
+    /// What the serial port prints.
+    pub output: Arc<Output>,
+    /// Signalled when the serial port has room for input.
+    pub input_wanted: Arc<EventFd>,
+    /// The virtio console's other end.
+    pub hvc: Option<UnixStream>,
+}
+
+fn resource(what: &'static str) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::Resource { what, source }
+}
+
+/// Builds the machine.
+pub fn build(
+    config: VmConfig,
+    exit: &Arc<ExitSignal>,
+    clock: &BootClock,
+    filters: &Arc<Filters>,
+) -> Result<Built, BuildError> {
+    // What is cheap to check and often wrong comes first, before KVM is asked for anything.
+    let memory = memory::create(config.memory_bytes)?;
+    let kernel = load_kernel(&memory, &config)?;
+    let initrd = load_initrd(&memory, &config, &kernel)?;
+    let (made, hvc) = attach::make_all(&config)?;
+
+    let vm = Vm::new(&memory, config.vcpus)?;
+    let interrupts = Interrupts::new(vm.fd());
+    let worker_filters = filters.clone();
+    let environment = Environment {
+        memory: GuestMemoryAtomic::new(memory.clone()),
+        notify: Arc::new(Notifications(vm.fd())),
+        thread_hook: Arc::new(move |_| worker_filters.install(ThreadKind::DeviceWorker)),
+    };
+    let (ports, mmio) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
+    let (manager, device_thread) = DeviceManager::new();
+    let (devices, device_bus) = match config.transport {
+        Transport::Pci => {
+            let bus = pci_bus(&config, &ports, &mmio)?;
+            (
+                attach::attach_pci(made, &bus, &interrupts, &environment, &manager)?,
+                DeviceBus::Pci,
+            )
+        }
+        Transport::Mmio => {
+            let (devices, places) = attach::attach_mmio(made, &mmio, &interrupts, &environment, &manager)?;
+            (devices, DeviceBus::Mmio(places))
+        }
+    };
+
+    let output = Output::new().map_err(resource("an event descriptor"))?;
+    let input_wanted = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(resource("an event descriptor"))?;
+    let input_wanted = Arc::new(input_wanted);
+    let wake = input_wanted.clone();
+    let wanted: InputWanted = Box::new(move || {
+        // Fails only when it is signalled already.
+        let _ = wake.write(1);
+    });
+    let line = interrupts
+        .line(layout::COM1_IRQ)
+        .map_err(resource("the serial port's interrupt"))?;
+    let serial = Arc::new(Mutex::new(Serial::new(
+        line,
+        Box::new(Sink(output.clone())),
+        wanted,
+    )));
+    ports.insert(serial::COM1_BASE, serial::SIZE, serial.clone())?;
+    let reset = exit.clone();
+    let controller = I8042::new(Box::new(move || {
+        reset.raise(ExitReport::new(
+            ExitReason::Reset,
+            "the guest asked for a reset (keyboard controller)",
+        ));
+    }));
+    ports.insert(i8042::BASE, i8042::SIZE, Arc::new(Mutex::new(controller)))?;
+    ports.insert(
+        power::BASE,
+        power::SIZE,
+        Arc::new(Mutex::new(PowerRegisters::new(exit.clone()))),
+    )?;
+    let button = interrupts
+        .line(layout::GED_IRQ)
+        .map_err(resource("the power button's interrupt"))?;
+
+    let tables = acpi::write_tables(&memory, config.memory_bytes, config.vcpus, &device_bus)?;
+    write_boot_info(&memory, &config, &kernel, initrd, tables.rsdp)?;
+    clock.loaded();
+    let vcpus = create_vcpus(&vm, &config, &kernel)?;
+    let serial_info = DeviceInfo {
+        id: "serial".to_owned(),
+        kind: "serial".to_owned(),
+        address: format!("port {:#x}", layout::COM1_PORT),
+    };
+    let blueprint = Blueprint {
+        config,
+        memory,
+        vm,
+        ports,
+        mmio,
+        devices,
+        serial_info,
+        button,
+        vcpus,
+    };
+    Ok(Built {
+        blueprint,
+        device_thread,
+        serial,
+        output,
+        input_wanted,
+        hvc,
+    })
+}
+
+fn pci_bus(config: &VmConfig, ports: &Bus, mmio: &Bus) -> Result<Arc<PciBus>, BuildError> {
+    let windows = [layout::PCI_WINDOW_32, layout::pci_window_64(config.memory_bytes)];
+    let bus = PciBus::new(windows.iter().map(|(start, len)| *start..start + len).collect());
+    ports.insert(
+        CONFIG_PORTS_BASE,
+        CONFIG_PORTS_SIZE,
+        Arc::new(Mutex::new(bus.config_ports())),
+    )?;
+    mmio.insert(layout::ECAM.0, ECAM_SIZE, Arc::new(Mutex::new(bus.ecam())))?;
+    for (start, len) in windows {
+        mmio.insert(start, len, Arc::new(Mutex::new(bus.window(start))))?;
+    }
+    Ok(bus)
+}
+
+fn load_kernel(memory: &Ram, config: &VmConfig) -> Result<Kernel, BuildError> {
+    let path = config.resolve(&config.kernel.path);
+    let load = || {
+        let open = |source| LoadError::Open {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(open)?;
+        loader::load_kernel(memory, config.memory_bytes, &file, config.kernel.protocol)
+    };
+    let kernel = load().map_err(|source| BuildError::Load {
+        field: "kernel.path".to_owned(),
+        path: path.clone(),
+        source,
+    })?;
+    let len = config.kernel.cmdline.len();
+    if len > kernel.cmdline_max as usize {
+        return Err(BuildError::Cmdline {
+            len,
+            most: kernel.cmdline_max,
+        });
+    }
+    Ok(kernel)
+}
+
+fn load_initrd(
+    memory: &Ram,
+    config: &VmConfig,
+    kernel: &Kernel,
+) -> Result<Option<initrd::Initrd>, BuildError> {
+    let mut files = Vec::new();
+    let mut last = config.run_dir.clone();
+    for (index, path) in config.kernel.initrd.iter().enumerate() {
+        let path = config.resolve(path);
+        files.push(File::open(&path).map_err(|source| BuildError::Load {
+            field: format!("kernel.initrd[{index}]"),
+            path: path.clone(),
+            source: LoadError::Open {
+                path: path.clone(),
+                source,
+            },
+        })?);
+        last = path;
+    }
+    initrd::load(memory, config.memory_bytes, kernel.end, kernel.initrd_max, &files).map_err(|source| {
+        BuildError::Load {
+            field: "kernel.initrd".to_owned(),
+            path: last,
+            source,
+        }
+    })
+}
+
+fn write_boot_info(
+    memory: &Ram,
+    config: &VmConfig,
+    kernel: &Kernel,
+    initrd: Option<initrd::Initrd>,
+    rsdp: u64,
+) -> Result<(), BuildError> {
+    let cmdline = &config.kernel.cmdline;
+    boot_params::write_cmdline(memory, cmdline)?;
+    let info = BootInfo {
+        kernel,
+        initrd,
+        cmdline_len: cmdline.len(),
+        memory_bytes: config.memory_bytes,
+        rsdp,
+    };
+    match kernel.protocol {
+        BootProtocol::Linux64 => memory::write(memory, layout::ZERO_PAGE, &boot_params::zero_page(&info))?,
+        BootProtocol::Pvh => memory::write(
+            memory,
+            layout::PVH_START_INFO,
+            &boot_params::pvh_start_info(&info),
+        )?,
+    }
+    Ok(registers::write_tables(memory, kernel.protocol)?)
+}
+
+fn create_vcpus(vm: &Vm, config: &VmConfig, kernel: &Kernel) -> Result<Vec<kvm_ioctls::VcpuFd>, BuildError> {
+    let mut vcpus = Vec::with_capacity(usize::from(config.vcpus));
+    for index in 0..config.vcpus {
+        let vcpu = vm.create_vcpu(index)?;
+        let cpuid = cpuid::for_vcpu(vm.supported_cpuid(), index, config.vcpus, vm.has_tsc_deadline())
+            .ok_or_else(|| call("take so many CPUID entries")(kvm_ioctls::Error::new(libc::E2BIG)))?;
+        vcpu.set_cpuid2(&cpuid).map_err(call("set CPUID"))?;
+        apic::set_msrs(&vcpu).map_err(call("set model-specific registers"))?;
+        if index == 0 {
+            registers::set_boot_state(&vcpu, kernel.protocol, kernel.entry).map_err(call("set registers"))?;
+        }
+        apic::set_pins(&vcpu).map_err(call("set up a local APIC"))?;
+        vcpus.push(vcpu);
+    }
+    Ok(vcpus)
+}

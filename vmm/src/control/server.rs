@@ -1,0 +1,142 @@
+//! Connections of the control socket. They never block the control thread: requests are collected as they arrive and
+//! responses are sent as there is room.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use super::http::{self, Parsed, Request, Response};
+
+/// Connections at a time. The daemon uses one or two.
+const MAX_CONNECTIONS: usize = 32;
+
+struct Connection {
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    sent: usize,
+}
+
+/// The listening socket and its connections.
+pub struct Server {
+    listener: UnixListener,
+    connections: BTreeMap<u32, Connection>,
+    next: u32,
+}
+
+/// What the event loop does next with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Wait for more of the request.
+    Read,
+    /// Wait for room for more of the response.
+    Write,
+    /// The connection is gone.
+    Close,
+}
+
+impl Server {
+    /// Serves on a socket that listens.
+    pub fn new(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            connections: BTreeMap::new(),
+            next: 0,
+        })
+    }
+
+    /// Descriptor of the listening socket.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+
+    /// Accepts one connection. Returns its number and descriptor.
+    pub fn accept(&mut self) -> Option<(u32, RawFd)> {
+        let (stream, _) = self.listener.accept().ok()?;
+        if self.connections.len() >= MAX_CONNECTIONS || stream.set_nonblocking(true).is_err() {
+            return None;
+        }
+        let (number, fd) = (self.next, stream.as_raw_fd());
+        self.next = self.next.wrapping_add(1);
+        self.connections.insert(
+            number,
+            Connection {
+                stream,
+                inbox: Vec::new(),
+                outbox: Vec::new(),
+                sent: 0,
+            },
+        );
+        Some((number, fd))
+    }
+
+    /// Descriptor of a connection.
+    #[must_use]
+    pub fn connection_fd(&self, number: u32) -> Option<RawFd> {
+        self.connections
+            .get(&number)
+            .map(|connection| connection.stream.as_raw_fd())
+    }
+
+    /// Reads or writes as far as possible; `handle` answers a complete request.
+    pub fn serve(&mut self, number: u32, handle: &mut dyn FnMut(&Request) -> Response) -> Next {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return Next::Close;
+        };
+        let next = connection.serve(handle);
+        if next == Next::Close {
+            self.connections.remove(&number);
+        }
+        next
+    }
+
+    /// Sends what is left of responses, without waiting for clients that do not read.
+    pub fn finish(&mut self) {
+        for connection in self.connections.values_mut() {
+            connection.send();
+        }
+    }
+}
+
+impl Connection {
+    fn serve(&mut self, handle: &mut dyn FnMut(&Request) -> Response) -> Next {
+        let mut bytes = [0; 4096];
+        while self.outbox.is_empty() {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Next::Close,
+                Ok(len) => self.inbox.extend_from_slice(&bytes[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Read,
+                Err(_) => return Next::Close,
+            }
+            let response = match http::parse(&self.inbox) {
+                Parsed::Partial => continue,
+                Parsed::Request(request) => handle(&request),
+                Parsed::Refused(response) => response,
+            };
+            self.outbox = response.encode();
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> Next {
+        while let Some(rest) = self.outbox.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(0) => return Next::Close,
+                Ok(len) => self.sent += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Write,
+                Err(_) => return Next::Close,
+            }
+        }
+        // One request for each connection.
+        Next::Close
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! The thread that starts and stops device workers.
+//!
+//! A driver activates its device by a register write, on a vCPU's thread. New threads inherit the filter of the one
+//! that starts them, and a vCPU's filter allows nothing that a worker needs, so starting and stopping is done here,
+//! on behalf of the vCPU, which waits. [`Managed`] wraps a device for that; its transport does not notice.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use devices::virtio::config_space::ConfigSpace;
+use devices::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice};
+use devices::virtio::queue::QueueState;
+
+use crate::sandbox::seccomp::{Filters, ThreadKind};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Jobs that wait: each vCPU and the control thread have one at most.
+const MAX_JOBS: usize = 40;
+
+/// A handle on the thread; it ends with the last handle.
+#[derive(Clone)]
+pub struct DeviceManager {
+    jobs: SyncSender<Job>,
+}
+
+/// The thread before it is started. Jobs wait until then.
+pub struct DeviceThread {
+    queue: Receiver<Job>,
+}
+
+impl DeviceThread {
+    /// Starts the thread, which installs its filter before it does anything. To be called once the process has
+    /// dropped its privileges: threads inherit what their maker has.
+    pub fn start(self, filters: Arc<Filters>) -> io::Result<()> {
+        let (ready, is_ready) = sync_channel(1);
+        std::thread::Builder::new()
+            .name("devices".into())
+            .stack_size(128 << 10)
+            .spawn(move || {
+                let installed = filters.install(ThreadKind::DeviceManager);
+                let go_on = installed.is_ok();
+                let _ = ready.send(installed);
+                if go_on {
+                    for job in self.queue {
+                        job();
+                    }
+                }
+            })?;
+        is_ready.recv().map_err(io::Error::other)?
+    }
+}
+
+impl DeviceManager {
+    /// A handle, and the thread to start.
+    #[must_use]
+    pub fn new() -> (Self, DeviceThread) {
+        let (jobs, queue) = sync_channel(MAX_JOBS);
+        (Self { jobs }, DeviceThread { queue })
+    }
+
+    /// Runs `work` on the thread and waits for what it returns; `None` if the thread is gone.
+    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (done, result) = sync_channel(1);
+        self.jobs
+            .send(Box::new(move || {
+                let _ = done.send(work());
+            }))
+            .ok()?;
+        result.recv().ok()
+    }
+
+    /// Wraps a device.
+    #[must_use]
+    pub fn manage(&self, device: Box<dyn VirtioDevice>) -> Box<dyn VirtioDevice> {
+        Box::new(Managed {
+            device_type: device.device_type(),
+            device: Some(device),
+            manager: self.clone(),
+        })
+    }
+}
+
+/// A device whose workers are started and stopped by the manager's thread. The device is away from here only while
+/// such a call runs, and every call has this struct for itself; it stays away if the manager's thread dies.
+struct Managed {
+    device_type: DeviceType,
+    device: Option<Box<dyn VirtioDevice>>,
+    manager: DeviceManager,
+}
+
+/// Configuration space of a device that is gone.
+static NO_CONFIG: std::sync::LazyLock<ConfigSpace> =
+    std::sync::LazyLock::new(|| ConfigSpace::new(Vec::new()));
+
+impl Managed {
+    fn away<T: Send + 'static>(
+        &mut self,
+        operation: &'static str,
+        work: impl FnOnce(&mut dyn VirtioDevice) -> T + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        let gone = DeviceError::Phase {
+            device: self.device_type,
+            operation,
+            phase: "gone",
+        };
+        let Some(mut device) = self.device.take() else {
+            return Err(gone);
+        };
+        let done = self.manager.run(move || {
+            let result = work(device.as_mut());
+            (device, result)
+        });
+        match done {
+            Some((device, result)) => {
+                self.device = Some(device);
+                Ok(result)
+            }
+            None => Err(gone),
+        }
+    }
+}
+
+impl VirtioDevice for Managed {
+    fn device_type(&self) -> DeviceType {
+        self.device_type
+    }
+
+    fn features(&self) -> u64 {
+        self.device.as_ref().map_or(0, |device| device.features())
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        self.device.as_ref().map_or(&[], |device| device.queue_sizes())
+    }
+
+    fn config(&self) -> &ConfigSpace {
+        self.device.as_ref().map_or(&NO_CONFIG, |device| device.config())
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        if let Some(device) = &mut self.device {
+            device.write_config(offset, data);
+        }
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        self.away("activate", move |device| device.activate(activation))?
+    }
+
+    fn reset(&mut self) {
+        let _ = self.away("reset", |device| device.reset());
+    }
+
+    fn pause(&mut self) -> Result<(), DeviceError> {
+        self.away("pause", |device| device.pause())?
+    }
+
+    fn resume(&mut self) -> Result<(), DeviceError> {
+        self.away("resume", |device| device.resume())?
+    }
+
+    fn save(&self) -> Result<serde_json::Value, DeviceError> {
+        let gone = DeviceError::Phase {
+            device: self.device_type,
+            operation: "save",
+            phase: "gone",
+        };
+        self.device.as_ref().ok_or(gone)?.save()
+    }
+
+    fn queue_states(&self) -> Vec<QueueState> {
+        self.device
+            .as_ref()
+            .map_or_else(Vec::new, |device| device.queue_states())
+    }
+
+    fn metrics(&self) -> serde_json::Value {
+        self.device
+            .as_ref()
+            .map_or(serde_json::Value::Null, |device| device.metrics())
+    }
+}

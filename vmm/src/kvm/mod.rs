@@ -1,0 +1,9 @@
+//! The one place that talks to KVM: a VM with its memory and interrupt controllers, the traits by which devices reach
+//! the guest, and vCPUs.
+
+pub mod failure;
+pub mod interrupts;
+pub mod notify;
+pub mod run_control;
+pub mod vcpu;
+pub mod vm;

@@ -1,0 +1,290 @@
+//! A vCPU thread: enters the guest, answers its port and memory accesses, and ends the VM with a full report when the
+//! guest or KVM cannot go on.
+
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use devices::bus::Bus;
+use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use super::failure;
+use super::run_control::{RunControl, Wanted};
+use crate::clock::BootClock;
+use crate::control::state::VcpuMetrics;
+use crate::exit::{ExitReason, ExitReport};
+use crate::exit_signal::ExitSignal;
+use crate::memory::Ram;
+use crate::sandbox::seccomp::{Filters, ThreadKind};
+
+/// vCPU threads keep nothing large on their stack.
+const STACK_BYTES: usize = 128 << 10;
+
+/// What a vCPU works with.
+#[derive(Clone)]
+pub struct VcpuContext {
+    /// Port I/O.
+    pub ports: Arc<Bus>,
+    /// Memory-mapped I/O.
+    pub mmio: Arc<Bus>,
+    /// Guest memory, for reports.
+    pub memory: Ram,
+    /// Whether to run.
+    pub control: Arc<RunControl>,
+    /// How to end the VM.
+    pub exit: Arc<ExitSignal>,
+    /// When the first instruction ran.
+    pub clock: Arc<BootClock>,
+    /// System call filters.
+    pub filters: Arc<Filters>,
+}
+
+#[derive(Default)]
+struct Counters {
+    pio: AtomicU64,
+    mmio: AtomicU64,
+    interrupted: AtomicU64,
+    unclaimed: AtomicU64,
+}
+
+/// The page that KVM shares with us for this vCPU.
+struct RunPage(*mut kvm_run);
+
+// SAFETY: the page is mapped for as long as the `VcpuFd` lives, which the thread returns through its `JoinHandle`, so
+// it outlives this pointer (see `Vcpu`). Other threads touch `immediate_exit` only, atomically.
+unsafe impl Send for RunPage {}
+// SAFETY: as above.
+unsafe impl Sync for RunPage {}
+
+impl RunPage {
+    /// The flag that makes `KVM_RUN` return at once.
+    fn immediate_exit(&self) -> &AtomicU8 {
+        // SAFETY: the page is mapped (see above); the field is a byte that, within this process, is only accessed here.
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.0).immediate_exit) }
+    }
+
+    /// Size of each item of a port access; string instructions bring several.
+    fn io_size(&self) -> usize {
+        // SAFETY: the page is mapped; the caller is the vCPU's thread after a port exit, so the member is filled.
+        usize::from(unsafe { (&raw const (*self.0).__bindgen_anon_1.io.size).read() }).max(1)
+    }
+}
+
+/// A vCPU and its thread.
+pub struct Vcpu {
+    page: Arc<RunPage>,
+    counters: Arc<Counters>,
+    // The descriptor comes back through the handle, so the shared page stays mapped until the thread is joined, which
+    // is when this struct ends.
+    thread: Option<JoinHandle<VcpuFd>>,
+}
+
+/// The signal that takes a vCPU out of `KVM_RUN`. Its handler does nothing: the interruption is what counts.
+fn kick_signal() -> i32 {
+    SIGRTMIN()
+}
+
+extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Prepares this process for kicking vCPUs. Call once before the first vCPU.
+pub fn install_kick_handler() -> io::Result<()> {
+    register_signal_handler(kick_signal(), ignore).map_err(io::Error::from)
+}
+
+impl Vcpu {
+    /// Starts the thread of a vCPU whose registers are set. It holds until [`RunControl`] says otherwise.
+    pub fn spawn(index: u8, mut fd: VcpuFd, context: VcpuContext) -> io::Result<Self> {
+        let page = Arc::new(RunPage(fd.get_kvm_run()));
+        let counters = Arc::<Counters>::default();
+        let mut runner = Runner {
+            index,
+            page: page.clone(),
+            counters: counters.clone(),
+            context,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu{index}"))
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                if let Err(error) = runner.context.filters.install(ThreadKind::Vcpu) {
+                    runner.end(
+                        ExitReason::Error,
+                        format!("cannot install the system call filter of vCPU {index}: {error}"),
+                    );
+                }
+                while runner.context.control.enter() {
+                    runner.run(&mut fd);
+                    runner.context.control.leave();
+                }
+                fd
+            })?;
+        Ok(Self {
+            page,
+            counters,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes the vCPU out of the guest, so that it asks [`RunControl`] again.
+    pub fn kick(&self) {
+        self.page.immediate_exit().store(1, Ordering::SeqCst);
+        if let Some(thread) = &self.thread {
+            // SAFETY: the thread has not been joined, so its id is valid.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
+        }
+    }
+
+    /// Exits so far.
+    #[must_use]
+    pub fn metrics(&self) -> VcpuMetrics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        VcpuMetrics {
+            pio: read(&self.counters.pio),
+            mmio: read(&self.counters.mmio),
+            interrupted: read(&self.counters.interrupted),
+            unclaimed: read(&self.counters.unclaimed),
+        }
+    }
+
+    /// Waits for the thread. [`RunControl`] must want the end, and the vCPU must have been kicked.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Runner {
+    index: u8,
+    page: Arc<RunPage>,
+    counters: Arc<Counters>,
+    context: VcpuContext,
+}
+
+/// Why the loop of exits stopped.
+enum Stop {
+    /// The guest ended, with a message.
+    Guest(ExitReason, &'static str),
+    /// KVM reports an error of its own; details are in the shared page.
+    Internal,
+    /// Anything else that cannot be continued.
+    Failed(String),
+}
+
+impl Runner {
+    /// Runs the guest until something else is wanted or the VM ends.
+    fn run(&mut self, fd: &mut VcpuFd) {
+        if self.index == 0 {
+            self.context.clock.first_run();
+        }
+        loop {
+            let stop = self.run_once(fd);
+            if let Some(stop) = stop {
+                self.report(fd, stop);
+            }
+            if self.context.exit.is_raised() {
+                // Nobody runs on after the end; the control thread takes it from here.
+                self.context.control.want(Wanted::End);
+            }
+            if self.context.control.wanted() != Wanted::Run {
+                return;
+            }
+        }
+    }
+
+    fn run_once(&self, fd: &mut VcpuFd) -> Option<Stop> {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let claimed = |claimed: bool| {
+            if !claimed {
+                count(&self.counters.unclaimed);
+            }
+        };
+        match fd.run() {
+            Ok(VcpuExit::IoIn(port, data)) => {
+                count(&self.counters.pio);
+                for item in data.chunks_mut(self.page.io_size()) {
+                    claimed(self.context.ports.read(u64::from(port), item));
+                }
+                None
+            }
+            Ok(VcpuExit::IoOut(port, data)) => {
+                count(&self.counters.pio);
+                for item in data.chunks(self.page.io_size()) {
+                    claimed(self.context.ports.write(u64::from(port), item));
+                }
+                None
+            }
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                count(&self.counters.mmio);
+                claimed(self.context.mmio.read(address, data));
+                None
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                count(&self.counters.mmio);
+                claimed(self.context.mmio.write(address, data));
+                None
+            }
+            Ok(VcpuExit::Intr) => None,
+            Ok(VcpuExit::Shutdown) => Some(Stop::Guest(ExitReason::Panic, "triple fault")),
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Some(Stop::Guest(
+                ExitReason::Poweroff,
+                "the guest powered off (KVM system event)",
+            )),
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => Some(Stop::Guest(
+                ExitReason::Reset,
+                "the guest asked for a reset (KVM system event)",
+            )),
+            Ok(VcpuExit::SystemEvent(kind, _)) => Some(Stop::Failed(format!("KVM system event {kind}"))),
+            Ok(VcpuExit::InternalError) => Some(Stop::Internal),
+            Ok(VcpuExit::FailEntry(reason, cpu)) => Some(Stop::Failed(format!(
+                "the processor refuses to enter the guest: reason {reason:#x} on host CPU {cpu}"
+            ))),
+            Ok(VcpuExit::MemoryFault { flags, gpa, size }) => Some(Stop::Failed(format!(
+                "guest memory at {gpa:#x} ({size:#x} bytes, flags {flags:#x}) cannot be used; was the kernel or initrd file truncated?"
+            ))),
+            Ok(other) => Some(Stop::Failed(format!(
+                "KVM gives back control unexpectedly: {other:?}"
+            ))),
+            Err(error) if error.errno() == libc::EINTR => {
+                count(&self.counters.interrupted);
+                self.page.immediate_exit().store(0, Ordering::SeqCst);
+                None
+            }
+            // An application processor that waits for its start-up message was woken by something else.
+            Err(error) if error.errno() == libc::EAGAIN => None,
+            Err(error) => Some(Stop::Failed(format!("KVM_RUN fails: {error}"))),
+        }
+    }
+
+    fn report(&self, fd: &mut VcpuFd, stop: Stop) {
+        let (reason, message) = match stop {
+            Stop::Guest(ExitReason::Panic, message) => (
+                ExitReason::Panic,
+                format!("{message}\n{}", failure::describe(fd, &self.context.memory)),
+            ),
+            Stop::Guest(reason, message) => return self.end(reason, message.to_owned()),
+            Stop::Internal => {
+                let what = failure::internal_error(fd.get_kvm_run());
+                (
+                    ExitReason::Error,
+                    format!("{what}\n{}", failure::describe(fd, &self.context.memory)),
+                )
+            }
+            Stop::Failed(what) => (
+                ExitReason::Error,
+                format!("{what}\n{}", failure::describe(fd, &self.context.memory)),
+            ),
+        };
+        self.end(reason, format!("vCPU {}: {message}", self.index));
+    }
+
+    fn end(&self, reason: ExitReason, message: String) {
+        self.context.exit.raise(ExitReport::new(reason, message));
+        self.context.control.want(Wanted::End);
+    }
+}

@@ -1,0 +1,251 @@
+//! The start of the process: open what the VM needs, build the machine, give up privileges, hand over to the
+//! [`Supervisor`], and leave `exit.json` behind whatever happens.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::builder::{self, Built};
+use crate::clock::BootClock;
+use crate::config::VmConfig;
+use crate::console::Console;
+use crate::console_log::ConsoleLog;
+use crate::control::server::Server;
+use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
+use crate::exit_signal::ExitSignal;
+use crate::kvm::vcpu;
+use crate::machine::{BuildError, LifeError};
+use crate::sandbox::privileges;
+use crate::sandbox::seccomp::{self, Filters, ThreadKind};
+use crate::supervisor::{Parts, Supervisor};
+use crate::unix_path;
+
+/// Name of the file that says which process this is.
+const PID_FILE: &str = "pid.json";
+
+/// Why a VM could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A file or socket of the run directory.
+    #[error("cannot use {what} {path:?}: {source}")]
+    Path {
+        /// What it is for.
+        what: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The machine.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Privileges could not be dropped or filters not be installed.
+    #[error("cannot drop privileges: {0}")]
+    Sandbox(#[source] io::Error),
+    /// An event loop, signal or event descriptor.
+    #[error("cannot set up the event loop: {0}")]
+    Events(#[source] io::Error),
+    /// The guest could not be started.
+    #[error(transparent)]
+    Life(#[from] LifeError),
+}
+
+/// The run directory, which stays open while the process lives.
+struct RunDir {
+    path: PathBuf,
+    file: File,
+}
+
+impl RunDir {
+    fn open(path: &Path) -> Result<Self, StartError> {
+        let failed = |source| StartError::Path {
+            what: "the run directory",
+            path: path.to_owned(),
+            source,
+        };
+        match DirBuilder::new().mode(0o711).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        let file = File::open(path).map_err(failed)?;
+        // Reports of an earlier run must not be taken for this one's.
+        for name in [EXIT_FILE, PID_FILE] {
+            match fs::remove_file(path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+}
+
+/// Runs the VM to its end. `Err` means that it never started; `exit.json` is written in either case, if it can be.
+pub fn run(config: VmConfig, clock: BootClock) -> Result<ExitReport, StartError> {
+    let run_dir = RunDir::open(&config.run_dir)?;
+    let outcome = start(config, clock, &run_dir).map(Supervisor::serve);
+    let report = match &outcome {
+        Ok(report) => report.clone(),
+        Err(error) => ExitReport::new(ExitReason::Error, chain(error)),
+    };
+    if let Err(error) = write_json_at(&run_dir.file, EXIT_FILE, Sync::Yes, &report) {
+        tracing::error!(path = %run_dir.path.join(EXIT_FILE).display(), %error, "cannot write the exit report");
+    }
+    outcome
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Messages of ours often have their cause in them.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn listen(config: &VmConfig, what: &'static str, path: &Path) -> Result<UnixListener, StartError> {
+    let path = config.resolve(path);
+    let listener = unix_path::bind(&path).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| StartError::Path { what, path, source })
+}
+
+fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervisor, StartError> {
+    let clock = Arc::new(clock);
+    let exit = ExitSignal::new().map_err(StartError::Events)?;
+    let signals = block_signals().map_err(StartError::Events)?;
+    report_panics(exit.clone());
+    let filters = if config.sandbox.seccomp {
+        Filters::compile()
+    } else {
+        Ok(Filters::off())
+    };
+    let filters = Arc::new(filters.map_err(StartError::Sandbox)?);
+
+    let server = listen(&config, "the control socket", &config.control_socket)?;
+    let server = Server::new(server).map_err(StartError::Events)?;
+    let console_socket = config.serial.socket.as_deref();
+    let console_listener = console_socket
+        .map(|path| listen(&config, "the console socket", path))
+        .transpose()?;
+    let log = config.serial.log.as_deref().map(|path| {
+        let path = config.resolve(path);
+        ConsoleLog::open(&path).map_err(|source| StartError::Path {
+            what: "the console log",
+            path,
+            source,
+        })
+    });
+    let log = log.transpose()?;
+    let (sandbox, autostart) = (config.sandbox.clone(), config.autostart);
+    let sockets = [
+        Some(&config.control_socket),
+        config.serial.socket.as_ref(),
+        config.vsock.as_ref().map(|v| &v.socket),
+    ];
+    let sockets = sockets
+        .into_iter()
+        .flatten()
+        .map(|path| config.resolve(path))
+        .collect();
+
+    let Built {
+        blueprint,
+        device_thread,
+        serial,
+        output,
+        input_wanted,
+        hvc,
+    } = builder::build(config, &exit, &clock, &filters)?;
+    let console = Console::new(output.clone(), serial, hvc, log, console_listener);
+    vcpu::install_kick_handler().map_err(StartError::Events)?;
+    let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
+    seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
+
+    privileges::hand_over(&run_dir.file, &sandbox).map_err(StartError::Sandbox)?;
+    privileges::drop_all(&sandbox).map_err(StartError::Sandbox)?;
+    device_thread
+        .start(filters.clone())
+        .map_err(StartError::Sandbox)?;
+    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters.clone())?;
+    clock.built();
+    let parts = Parts {
+        server,
+        console,
+        output,
+        input_wanted,
+        exit,
+        signals,
+        sockets,
+    };
+    filters
+        .install(ThreadKind::Control)
+        .map_err(StartError::Sandbox)?;
+    if autostart {
+        machine.start()?;
+    }
+    // The guest runs already while the rest is set up; requests wait in the sockets' queues.
+    let supervisor = Supervisor::new(machine, parts).map_err(StartError::Events)?;
+    let start_time = own_start_time().map_err(StartError::Events)?;
+    let pid = json!({ "pid": std::process::id(), "start_time": start_time });
+    write_json_at(&run_dir.file, PID_FILE, Sync::No, &pid).map_err(|source| StartError::Path {
+        what: "the process file",
+        path: run_dir.path.join(PID_FILE),
+        source,
+    })?;
+    Ok(supervisor)
+}
+
+/// Field 22 of `/proc/self/stat`: with the process id it names this process for as long as the host is up.
+fn own_start_time() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The second field, the name, may contain anything, but it ends with the last parenthesis.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = after_name.split_ascii_whitespace().nth(22 - 3);
+    field
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| io::Error::other("/proc/self/stat has no start time"))
+}
+
+/// Signals that end the VM are read by the control thread instead of being delivered. Threads inherit this.
+fn block_signals() -> io::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &signals,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// A panic of any thread ends the VM with its message instead of leaving it half alive.
+fn report_panics(exit: Arc<ExitSignal>) {
+    std::panic::set_hook(Box::new(move |info| {
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let message = format!("internal error in thread {thread}: {info}");
+        eprintln!("virga-vmm: {message}");
+        exit.raise(ExitReport::new(ExitReason::Error, message));
+    }));
+}

@@ -1,0 +1,303 @@
+//! A whole machine: everything the configuration names, opened, wired and loaded; then its life as seen from outside.
+//!
+//! [`Blueprint`] opens host resources and loads the kernel while the process still has its privileges;
+//! [`Machine`] runs it afterwards. The control thread owns the machine.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use devices::bus::{Bus, BusError};
+use devices::interrupt::InterruptLine;
+use devices::virtio::device::DeviceError;
+use thiserror::Error;
+
+use crate::attach::{AttachError, Attached};
+use crate::clock::BootClock;
+use crate::config::VmConfig;
+use crate::control::state::{DeviceInfo, Metrics, VmState};
+use crate::exit_signal::ExitSignal;
+use crate::kvm::run_control::{RunControl, Wanted};
+use crate::kvm::vcpu::{Vcpu, VcpuContext};
+use crate::kvm::vm::{KvmError, Vm};
+use crate::loader::LoadError;
+use crate::memory::{MemoryError, Ram};
+use crate::sandbox::seccomp::Filters;
+use crate::usage;
+
+/// How long vCPUs may take to leave the guest. They do within microseconds unless the host is overloaded.
+const STILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a machine could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Kernel or initrd, with the field and path it came from.
+    #[error("cannot load {field} {path:?}: {source}")]
+    Load {
+        /// Field of the configuration.
+        field: String,
+        /// Path as resolved.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// The command line is longer than this kernel reads.
+    #[error("kernel.cmdline has {len} bytes, this kernel reads at most {most}")]
+    Cmdline {
+        /// Its length.
+        len: usize,
+        /// The kernel's limit.
+        most: u32,
+    },
+    /// A device.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Two devices at one address: a defect of this program.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A system resource.
+    #[error("cannot get {what}: {source}")]
+    Resource {
+        /// Which one.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a request for a machine was not carried out.
+#[derive(Debug, Error)]
+pub enum LifeError {
+    /// It does not fit the phase.
+    #[error("cannot {request}: the VM is {state}")]
+    Phase {
+        /// What was asked.
+        request: &'static str,
+        /// What the VM does.
+        state: &'static str,
+    },
+    /// vCPUs do not leave the guest.
+    #[error(
+        "cannot pause: a vCPU did not leave the guest within {0:?}; the host may be overloaded, try again"
+    )]
+    NotStill(Duration),
+    /// A device refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// An interrupt could not be raised.
+    #[error("cannot press the power button: {0}")]
+    Button(#[source] io::Error),
+}
+
+/// A machine that is complete but for its vCPU threads.
+pub struct Blueprint {
+    pub(crate) config: VmConfig,
+    pub(crate) memory: Ram,
+    pub(crate) vm: Vm,
+    pub(crate) ports: Arc<Bus>,
+    pub(crate) mmio: Arc<Bus>,
+    pub(crate) devices: Vec<Attached>,
+    pub(crate) serial_info: DeviceInfo,
+    pub(crate) button: Arc<dyn InterruptLine>,
+    pub(crate) vcpus: Vec<kvm_ioctls::VcpuFd>,
+}
+
+/// A machine with its vCPU threads.
+pub struct Machine {
+    config: VmConfig,
+    memory: Ram,
+    devices: Vec<Attached>,
+    serial_info: DeviceInfo,
+    button: Arc<dyn InterruptLine>,
+    control: Arc<RunControl>,
+    clock: Arc<BootClock>,
+    vcpus: Vec<Vcpu>,
+    state: VmState,
+    // Keeps the VM's descriptor open until the vCPUs are gone.
+    _vm: Vm,
+}
+
+impl Blueprint {
+    /// Starts the vCPU threads, which hold until [`Machine::start`].
+    pub fn into_machine(
+        self,
+        exit: Arc<ExitSignal>,
+        clock: Arc<BootClock>,
+        filters: Arc<Filters>,
+    ) -> Result<Machine, BuildError> {
+        let control = Arc::<RunControl>::default();
+        let context = VcpuContext {
+            ports: self.ports,
+            mmio: self.mmio,
+            memory: self.memory.clone(),
+            control: control.clone(),
+            exit,
+            clock: clock.clone(),
+            filters,
+        };
+        let mut vcpus = Vec::with_capacity(self.vcpus.len());
+        for (index, fd) in (0..).zip(self.vcpus) {
+            let vcpu = Vcpu::spawn(index, fd, context.clone());
+            vcpus.push(vcpu.map_err(|source| BuildError::Resource {
+                what: "a vCPU thread",
+                source,
+            })?);
+        }
+        Ok(Machine {
+            config: self.config,
+            memory: self.memory,
+            devices: self.devices,
+            serial_info: self.serial_info,
+            button: self.button,
+            control,
+            clock,
+            vcpus,
+            state: VmState::Created,
+            _vm: self.vm,
+        })
+    }
+}
+
+impl Machine {
+    /// What the machine does.
+    #[must_use]
+    pub fn state(&self) -> VmState {
+        self.state
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn config(&self) -> &VmConfig {
+        &self.config
+    }
+
+    fn refuse(&self, request: &'static str) -> LifeError {
+        let state = match self.state {
+            VmState::Created => "not started",
+            VmState::Running => "running",
+            VmState::Paused => "paused",
+            VmState::Stopping => "stopping",
+        };
+        LifeError::Phase { request, state }
+    }
+
+    /// Runs the guest for the first time.
+    pub fn start(&mut self) -> Result<(), LifeError> {
+        if self.state != VmState::Created {
+            return Err(self.refuse("start"));
+        }
+        self.control.want(Wanted::Run);
+        self.state = VmState::Running;
+        Ok(())
+    }
+
+    fn kick(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.kick();
+        }
+    }
+
+    /// Stops vCPUs, then devices. When it returns, nothing changes guest memory any more.
+    pub fn pause(&mut self) -> Result<(), LifeError> {
+        if self.state != VmState::Running {
+            return Err(self.refuse("pause"));
+        }
+        self.control.want(Wanted::Hold);
+        if !self.control.wait_until_still(STILL_TIMEOUT, &|| self.kick()) {
+            self.control.want(Wanted::Run);
+            return Err(LifeError::NotStill(STILL_TIMEOUT));
+        }
+        for (index, device) in self.devices.iter().enumerate() {
+            if let Err(error) = device.pause() {
+                for paused in &self.devices[..index] {
+                    // The first error is the one to tell; a device that does not resume has reported itself.
+                    let _ = paused.resume();
+                }
+                self.control.want(Wanted::Run);
+                return Err(error.into());
+            }
+        }
+        self.state = VmState::Paused;
+        Ok(())
+    }
+
+    /// Lets devices, then vCPUs, go on.
+    pub fn resume(&mut self) -> Result<(), LifeError> {
+        if self.state != VmState::Paused {
+            return Err(self.refuse("resume"));
+        }
+        for device in &self.devices {
+            device.resume()?;
+        }
+        self.control.want(Wanted::Run);
+        self.state = VmState::Running;
+        Ok(())
+    }
+
+    /// Asks the guest to power off.
+    pub fn press_power_button(&self) -> Result<(), LifeError> {
+        if self.state != VmState::Running {
+            return Err(self.refuse("press the power button"));
+        }
+        self.button.trigger().map_err(LifeError::Button)
+    }
+
+    /// From here on there is only [`Machine::end`].
+    pub fn stopping(&mut self) {
+        self.state = VmState::Stopping;
+    }
+
+    /// Stops everything for good. Returns whether all vCPUs left the guest.
+    pub fn end(self) -> bool {
+        self.control.want(Wanted::End);
+        let still = self.control.wait_until_still(STILL_TIMEOUT, &|| self.kick());
+        if still {
+            for vcpu in self.vcpus {
+                vcpu.join();
+            }
+        } else {
+            // Their threads still use guest memory: leave everything to the end of the process.
+            std::mem::forget(self.vcpus);
+            std::mem::forget(self.memory);
+        }
+        still
+    }
+
+    /// All devices.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices
+            .iter()
+            .map(|device| device.info.clone())
+            .chain([self.serial_info.clone()])
+            .collect()
+    }
+
+    /// All counters.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let usage = usage::measure(&self.memory);
+        Metrics {
+            boot: self.clock.times(),
+            vcpus: self.vcpus.iter().map(Vcpu::metrics).collect(),
+            resident_bytes: usage.resident_bytes,
+            overhead_bytes: usage.overhead_bytes,
+            devices: self
+                .devices
+                .iter()
+                .map(|device| (device.info.id.clone(), device.metrics()))
+                .collect(),
+        }
+    }
+}
+
+/// Locks, whatever happened to the last holder.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

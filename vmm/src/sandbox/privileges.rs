@@ -1,0 +1,108 @@
+//! Becoming an unprivileged user for good.
+//!
+//! Everything that needs a privilege (disks, taps, sockets, `/dev/kvm`) is open by now.
+
+use std::fs::File;
+use std::io;
+
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+
+use crate::config::SandboxConfig;
+
+/// Highest capability number that any kernel knows; asking for more than this one knows ends the loop early.
+const LAST_CAPABILITY: libc::c_ulong = 63;
+/// Version 3 of the capability structures: two words of 32 bits (capset(2)).
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: these options take plain numbers and touch no memory of ours.
+    match unsafe { libc::prctl(option, value, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Hands files in the run directory to the user that this process becomes, so that it can end cleanly.
+pub fn hand_over(run_dir: &File, config: &SandboxConfig) -> io::Result<()> {
+    let Some(uid) = config.uid.filter(|uid| geteuid().is_root() && *uid != 0) else {
+        return Ok(());
+    };
+    let gid = config.gid.unwrap_or(uid);
+    Ok(nix::unistd::fchown(
+        run_dir,
+        Some(Uid::from_raw(uid)),
+        Some(Gid::from_raw(gid)),
+    )?)
+}
+
+/// Drops user, groups and capabilities. There is no way back: `no_new_privs` is set.
+pub fn drop_all(config: &SandboxConfig) -> io::Result<()> {
+    let is_root = geteuid().is_root();
+    if is_root {
+        for capability in 0..=LAST_CAPABILITY {
+            match prctl(libc::PR_CAPBSET_DROP, capability) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if let Some(uid) = config.uid {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(config.gid.unwrap_or(uid)));
+        if is_root {
+            setgroups(&[])?;
+        } else if uid != geteuid() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("only root can become user {uid}; start virga-vmm as root or leave sandbox.uid out"),
+            ));
+        }
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)?;
+    }
+    drop_capabilities()?;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    // No core dumps with guest memory in them, and no attaching by others of the same user.
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    let header = Header {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    // Effective, permitted and inheritable sets, two words each.
+    let sets = [0u32; 6];
+    // SAFETY: both structures have the layout of version 3 and live for the call, which only reads them.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes what was inherited and is not wanted: every descriptor from 3 on that is not in `keep`.
+pub fn close_inherited(keep: &[i32]) {
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd >= 3)
+        .collect();
+    keep.sort_unstable();
+    keep.dedup();
+    let mut first = 3;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if first < fd {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: called first thing in `main`, before any descriptor from 3 on has an owner in this process
+            // but those in `keep`, which are left open.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}

@@ -1,0 +1,50 @@
+//! The filters, on threads of the test.
+
+use super::*;
+
+#[test]
+fn every_table_compiles_and_is_much_smaller_than_the_kernels_limit() {
+    let filters = Filters::compile().unwrap();
+    for program in [
+        &filters.control,
+        &filters.vcpu,
+        &filters.device_manager,
+        &filters.device_worker,
+    ] {
+        assert!((20..2000).contains(&program.len()), "{}", program.len());
+    }
+}
+
+#[test]
+fn a_filtered_thread_does_its_work_and_what_it_may_not_ends_the_vm_with_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let exit = ExitSignal::new().unwrap();
+    install_reporter(exit.clone(), File::open(folder.path()).unwrap()).unwrap();
+    let filters = Filters::compile().unwrap();
+    std::thread::Builder::new()
+        .name("vcpu7".into())
+        .spawn(move || {
+            // In the VMM this is set when privileges are dropped.
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            filters.install(ThreadKind::Vcpu).unwrap();
+            let mut grown = vec![0u8; 8 << 20];
+            grown[1] = 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let _ = std::fs::File::open("/etc/passwd");
+        })
+        .unwrap();
+    let start = std::time::Instant::now();
+    while !exit.is_raised() && start.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let report = exit.report().expect("the refused call is reported");
+    assert_eq!(report.reason, ExitReason::Error);
+    assert!(
+        report
+            .message
+            .contains(&format!("system call {} ", libc::SYS_openat)),
+        "{}",
+        report.message
+    );
+    assert!(report.message.contains("thread vcpu7"), "{}", report.message);
+}

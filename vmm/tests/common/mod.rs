@@ -1,0 +1,6 @@
+//! What the tests of whole VMs share: payload guests and a fixture that runs them.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+pub(crate) mod payload;
+pub(crate) mod vm;
