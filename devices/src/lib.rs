@@ -15,4 +15,6 @@ pub mod legacy;
 pub mod memory;
 pub mod metrics;
 pub mod pci;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod virtio;

@@ -82,6 +82,8 @@ pub struct Queue {
     memory: Memory,
     interrupt: Arc<dyn Interrupt>,
     notify: EventFd,
+    /// Chains were given back since the last signal.
+    unsignalled: bool,
 }
 
 impl Queue {
@@ -105,6 +107,7 @@ impl Queue {
             memory,
             interrupt,
             notify,
+            unsignalled: false,
         })
     }
 
@@ -194,13 +197,17 @@ impl Queue {
     pub fn add_used(&mut self, head: u16, len: u32) {
         let guard = self.memory.memory();
         let Some(ring) = self.ring.as_mut() else { return };
+        self.unsignalled = true;
         if ring.add_used(&*guard, head, len).is_err() {
             self.fail("used ring cannot be written");
         }
     }
 
-    /// Interrupts the driver if it wants to know about the chains that were given back since the last call.
+    /// Interrupts the driver if chains were given back since the last call and it wants to know.
     pub fn signal(&mut self) {
+        if !std::mem::take(&mut self.unsignalled) {
+            return;
+        }
         let guard = self.memory.memory();
         let Some(ring) = self.ring.as_mut() else { return };
         let wanted = match ring.event_idx_enabled() {

@@ -100,9 +100,7 @@ impl Io {
                 break;
             }
         }
-        if served > 0 {
-            queue.signal();
-        }
+        queue.signal();
     }
 
     /// Whether driver and device agreed on the feature with this bit number.

@@ -1,82 +1,560 @@
-//! The block device.
-use crate::metrics::Metrics;
+//! The block device (virtio 1.3 §5.2) on a raw file or host block device.
+//!
+//! Requests are parsed and checked in [`request`], and carried out by io_uring ([`uring`]) or, where that is missing or
+//! forbidden, by plain system calls on the device's thread. A flush is a true `fdatasync`; a driver that did not accept
+//! the flush feature gets durable writes instead (§5.2.5.2).
+
+pub mod disk;
+mod in_flight;
+pub mod request;
+pub mod uring;
+
+use crate::metrics::{Counter, Metrics};
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
+use crate::virtio::queue::Queue;
 use crate::virtio::worker::{Backend, Io};
+use disk::{Disk, Erase, SECTOR, cannot_erase};
+use in_flight::{InFlight, Slots, Work};
+use request::{MAX_DISCARD_SECTORS, MAX_WRITE_ZEROES_SECTORS, Operation, Request, SERIAL_LEN, Status};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
+use uring::Uring;
+use virtio_bindings::virtio_blk as spec;
+use vm_memory::GuestAddressSpace;
+use vmm_sys_util::epoll::EventSet;
+
+/// Entries of each queue.
+const QUEUE_SIZE: u16 = 256;
+/// Data segments in one request: what the queue holds, less header and status.
+const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
+/// Requests taken from one queue before other events get a turn.
+const BUDGET: usize = 128;
+/// The most queues; more than virtual CPUs make no sense.
+const QUEUES_MAX: u16 = 32;
+/// Token of the ring's descriptor.
+const TOKEN_COMPLETED: u32 = 0;
 
 /// How requests reach the host's kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// io_uring where the host allows it, threads' plain system calls otherwise.
+    /// io_uring where the host allows it, plain system calls otherwise.
     #[default]
     Auto,
-    /// io_uring, or fail.
+    /// io_uring, or no device.
     Uring,
-    /// Plain system calls on the worker's thread.
+    /// Plain system calls on the device's thread.
     Sync,
 }
 
 /// What the user asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Up to 20 bytes that the guest sees as the disk's serial number.
+    /// The disk's serial number as the guest sees it; at most 20 bytes.
     pub serial: String,
     /// Whether writes are refused.
     pub read_only: bool,
     /// How requests reach the host's kernel.
     pub engine: Engine,
+    /// Number of queues, 1 to 32. One thread serves them all.
+    pub queues: u16,
 }
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            serial: String::new(),
+            read_only: false,
+            engine: Engine::Auto,
+            queues: 1,
+        }
+    }
+}
+
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// What the user asked for.
     pub config: Config,
-    /// Size of the disk.
+    /// The size the guest knows.
     pub size_bytes: u64,
 }
+
 /// Why a block device could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
-    /// x
-    #[error("x")]
-    X(std::io::Error),
+    /// The serial number does not fit.
+    #[error("disk serial {0:?} is longer than {SERIAL_LEN} bytes")]
+    SerialTooLong(String),
+    /// No such number of queues.
+    #[error("a disk cannot have {0} queues; choose 1 to {QUEUES_MAX}")]
+    Queues(u16),
+    /// The file's size cannot be found.
+    #[error("cannot find the size of the disk")]
+    Size(#[source] io::Error),
+    /// The disk is another one than in the snapshot.
+    #[error("the disk has {actual} bytes where the snapshot says {saved}")]
+    SizeChanged {
+        /// As saved.
+        saved: u64,
+        /// As found.
+        actual: u64,
+    },
+    /// io_uring was asked for by name.
+    #[error("io_uring cannot be used on this host; choose the engine \"sync\" or \"auto\"")]
+    Uring(#[source] io::Error),
 }
+
+/// The device's counters.
+#[derive(Debug, Default, Serialize)]
+pub struct BlockMetrics {
+    /// Read requests completed.
+    pub reads: Counter,
+    /// Bytes read.
+    pub read_bytes: Counter,
+    /// Write requests completed.
+    pub writes: Counter,
+    /// Bytes written.
+    pub written_bytes: Counter,
+    /// Flushes completed.
+    pub flushes: Counter,
+    /// Discards and write-zeroes completed.
+    pub erasures: Counter,
+    /// Requests that ended with an error.
+    pub failures: Counter,
+}
+
 /// The block device.
-pub struct Block {}
+pub struct Block {
+    config: Config,
+    disk: Disk,
+    uring: Option<Uring>,
+    slots: Slots,
+    space: Arc<ConfigSpace>,
+    metrics: Arc<BlockMetrics>,
+    /// Whether the driver did without flushes, so that each write has to be durable.
+    write_through: bool,
+    /// Queues that have requests for which there was no slot.
+    stalled: u32,
+}
+
 impl Block {
-    /// Makes a block device of an open raw file (or block device). It must be open for writing unless `read_only`.
-    pub fn new(_config: Config, _disk: File) -> Result<Self, BlockError> {
-        todo!()
+    /// Makes a block device of an open raw file or host block device, open for writing unless `read_only`.
+    pub fn new(config: Config, disk: File) -> Result<Self, BlockError> {
+        if config.serial.len() > SERIAL_LEN {
+            return Err(BlockError::SerialTooLong(config.serial));
+        }
+        if config.queues == 0 || config.queues > QUEUES_MAX {
+            return Err(BlockError::Queues(config.queues));
+        }
+        let disk = Disk::new(disk).map_err(BlockError::Size)?;
+        let uring = match config.engine {
+            Engine::Sync => None,
+            Engine::Uring => Some(Uring::new().map_err(BlockError::Uring)?),
+            Engine::Auto => Uring::new()
+                .inspect_err(|error| tracing::debug!(%error, "no io_uring, disk uses plain system calls"))
+                .ok(),
+        };
+        Ok(Self {
+            space: Arc::new(ConfigSpace::new(config_space(&config, disk.size()))),
+            slots: Slots::new(uring::DEPTH),
+            config,
+            disk,
+            uring,
+            metrics: Arc::default(),
+            write_through: false,
+            stalled: 0,
+        })
     }
-    /// Makes the device again as it was saved.
-    pub fn restore(_state: State, _disk: File) -> Result<Self, BlockError> {
-        todo!()
+
+    /// Makes the device again as it was saved, on the same disk.
+    pub fn restore(state: State, disk: File) -> Result<Self, BlockError> {
+        let block = Self::new(state.config, disk)?;
+        match block.disk.size() {
+            actual if actual != state.size_bytes => Err(BlockError::SizeChanged {
+                saved: state.size_bytes,
+                actual,
+            }),
+            _ => Ok(block),
+        }
+    }
+
+    /// Starts one request. What is done at once is completed at once.
+    fn begin(&mut self, queue: usize, head: u16, request: Request, io: &mut Io) {
+        let Request {
+            operation,
+            data,
+            status,
+        } = request;
+        let ram = io.memory.memory().into_inner();
+        let done = |work| InFlight {
+            queue,
+            head,
+            status,
+            ram: ram.clone(),
+            work,
+        };
+        let operation = match operation {
+            Ok(operation) => operation,
+            Err(status) => return self.complete(done(Work::Other), Err(status), io),
+        };
+        match operation {
+            Operation::GetId => {
+                let mut data = data;
+                let len = data.len().min(SERIAL_LEN as u64) as usize;
+                let mut serial = [0; SERIAL_LEN];
+                serial
+                    .iter_mut()
+                    .zip(self.config.serial.bytes())
+                    .for_each(|(to, from)| *to = from);
+                let result = data.write(&ram, serial.get(..len).unwrap_or_default());
+                let result = result.map(|()| len as u32).map_err(|_| Status::IoError);
+                self.complete(done(Work::Other), result, io);
+            }
+            Operation::Read { offset } | Operation::Write { offset } => {
+                let write = matches!(operation, Operation::Write { .. });
+                match data.iovecs(&ram, data.len()) {
+                    Ok(iovecs) => {
+                        let work = Work::Transfer {
+                            write,
+                            iovecs,
+                            first: 0,
+                            offset,
+                            done: 0,
+                            len: data.len(),
+                        };
+                        self.submit(done(work), io);
+                    }
+                    Err(_) => self.complete(done(Work::Other), Err(Status::IoError), io),
+                }
+            }
+            Operation::Flush => self.submit(done(Work::Flush), io),
+            Operation::Discard(bytes) => self.submit(done(Work::Erase(Erase::Discard, bytes)), io),
+            Operation::WriteZeroes { bytes, unmap } => {
+                let erase = if unmap { Erase::ZeroUnmap } else { Erase::Zero };
+                self.submit(done(Work::Erase(erase, bytes)), io);
+            }
+        }
+    }
+
+    /// Gives work to the ring, or does it here.
+    fn submit(&mut self, request: InFlight, io: &mut Io) {
+        // Nothing to transfer: the ring would find that out, too, but the vectors may be none.
+        if matches!(&request.work, Work::Transfer { len: 0, .. }) {
+            return self.complete(request, Ok(0), io);
+        }
+        let durable = self.write_through;
+        let Some(uring) = self.uring.as_mut() else {
+            return self.run(request, io);
+        };
+        let token = match self.slots.insert(request) {
+            Ok(token) => token,
+            // The caller has made sure that there is a slot.
+            Err(request) => return self.complete(request, Err(Status::IoError), io),
+        };
+        let Some(request) = self.slots.get(token) else {
+            return;
+        };
+        let pushed = match &request.work {
+            Work::Transfer {
+                write,
+                iovecs,
+                first,
+                offset,
+                done,
+                ..
+            } => {
+                let iovecs = iovecs.get(*first..).unwrap_or_default();
+                // SAFETY: the slot keeps vectors and memory map until the request has completed.
+                unsafe { uring.push_transfer(token, &self.disk, *write, iovecs, offset + done, durable) }
+            }
+            Work::Flush => uring.push_flush(token, &self.disk),
+            Work::Erase(erase, bytes) => uring.push_erase(token, &self.disk, *erase, bytes),
+            Work::Other => Ok(()),
+        };
+        if pushed.is_err()
+            && let Some(request) = self.slots.remove(token)
+        {
+            self.complete(request, Err(Status::IoError), io);
+        }
+    }
+
+    /// Does the work on this thread.
+    fn run(&mut self, mut request: InFlight, io: &mut Io) {
+        loop {
+            let result = match &request.work {
+                Work::Transfer {
+                    write,
+                    iovecs,
+                    first,
+                    offset,
+                    done,
+                    ..
+                } => {
+                    let iovecs = iovecs.get(*first..).unwrap_or_default();
+                    // SAFETY: the request holds the memory map that the vectors point into.
+                    unsafe {
+                        self.disk
+                            .transfer(*write, iovecs, offset + done, self.write_through)
+                    }
+                }
+                Work::Flush => self.disk.flush().map(|()| 0),
+                Work::Erase(erase, bytes) => self.disk.erase(*erase, bytes).map(|()| 0),
+                Work::Other => Ok(0),
+            };
+            match self.advance(&mut request, result) {
+                Some(result) => return self.complete(request, result, io),
+                None => continue,
+            }
+        }
+    }
+
+    /// Takes the result of a system call into account. Returns how the request ended, or nothing if it must go on.
+    fn advance(&self, request: &mut InFlight, result: io::Result<usize>) -> Option<Result<u32, Status>> {
+        match result {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                None
+            }
+            Err(error) => {
+                if let Work::Erase(erase, bytes) = &request.work
+                    && cannot_erase(&error)
+                {
+                    let result = self.disk.erase_by_hand(*erase, bytes);
+                    return Some(result.map(|()| 0).map_err(|_| Status::IoError));
+                }
+                tracing::debug!(%error, "disk request failed");
+                Some(Err(Status::IoError))
+            }
+            Ok(count) => request.work.advance(count),
+        }
+    }
+
+    /// Tells the driver how a request ended; `Ok` holds the number of data bytes written to guest memory.
+    fn complete(&mut self, request: InFlight, result: Result<u32, Status>, io: &mut Io) {
+        let InFlight {
+            queue,
+            head,
+            mut status,
+            ram,
+            work,
+        } = request;
+        let metrics = &self.metrics;
+        let (code, written) = match result {
+            Ok(written) => {
+                match &work {
+                    Work::Transfer {
+                        write: false, len, ..
+                    } => {
+                        metrics.reads.increment();
+                        metrics.read_bytes.add(*len);
+                    }
+                    Work::Transfer { len, .. } => {
+                        metrics.writes.increment();
+                        metrics.written_bytes.add(*len);
+                    }
+                    Work::Flush => metrics.flushes.increment(),
+                    Work::Erase(..) => metrics.erasures.increment(),
+                    Work::Other => {}
+                }
+                (Status::Ok, written)
+            }
+            Err(status) => {
+                metrics.failures.increment();
+                (status, 0)
+            }
+        };
+        // A status outside of guest memory is the driver's own loss; the chain goes back all the same.
+        let len = match status.write(&ram, &[code as u8]) {
+            Ok(()) => written.saturating_add(1),
+            Err(_) => 0,
+        };
+        if let Some(queue) = io.queues.get_mut(queue) {
+            queue.add_used(head, len);
+        }
+    }
+
+    /// Completes what the ring has done.
+    fn reap(&mut self, io: &mut Io) {
+        let Some(uring) = self.uring.as_mut() else { return };
+        for (token, result) in uring.completions() {
+            let Some(mut request) = self.slots.remove(token) else {
+                continue;
+            };
+            match self.advance(&mut request, result) {
+                Some(result) => self.complete(request, result, io),
+                None => self.submit(request, io),
+            }
+        }
+        io.queues.iter_mut().for_each(Queue::signal);
+    }
+
+    /// Gives the kernel what was queued.
+    fn flush_submissions(&mut self, io: &mut Io) {
+        let Some(uring) = self.uring.as_mut() else { return };
+        match uring.submit() {
+            Ok(true) => {}
+            // The kernel is short of something for the moment; come back by way of the event loop.
+            Ok(false) => io.queues.iter().take(1).for_each(|queue| queue.wake_again()),
+            Err(error) => {
+                tracing::error!(%error, "disk cannot submit requests");
+                io.interrupt.needs_reset();
+            }
+        }
     }
 }
+
+/// The configuration space (§5.2.4).
+fn config_space(config: &Config, size: u64) -> Vec<u8> {
+    let mut space = vec![0; 60];
+    let mut put = |offset: usize, bytes: &[u8]| {
+        space
+            .iter_mut()
+            .skip(offset)
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+    };
+    put(0, &(size / SECTOR).to_le_bytes());
+    put(12, &SEGMENTS_MAX.to_le_bytes());
+    put(20, &(SECTOR as u32).to_le_bytes());
+    // Topology: 2³ sectors make a physical block of 4 KiB, like the page cache and most disks.
+    put(24, &[3, 0, 8, 0]);
+    put(34, &config.queues.to_le_bytes());
+    put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
+    // One segment per request, aligned to physical blocks.
+    put(40, &1u32.to_le_bytes());
+    put(44, &8u32.to_le_bytes());
+    put(48, &MAX_WRITE_ZEROES_SECTORS.to_le_bytes());
+    put(52, &1u32.to_le_bytes());
+    put(56, &[1]);
+    space
+}
+
 impl Backend for Block {
     type State = State;
+
     fn device_type(&self) -> DeviceType {
         DeviceType::Block
     }
+
+    fn features(&self) -> u64 {
+        let mut features = 1 << spec::VIRTIO_BLK_F_SEG_MAX
+            | 1 << spec::VIRTIO_BLK_F_BLK_SIZE
+            | 1 << spec::VIRTIO_BLK_F_TOPOLOGY
+            | 1 << spec::VIRTIO_BLK_F_FLUSH;
+        features |= match self.config.read_only {
+            true => 1 << spec::VIRTIO_BLK_F_RO,
+            false => 1 << spec::VIRTIO_BLK_F_DISCARD | 1 << spec::VIRTIO_BLK_F_WRITE_ZEROES,
+        };
+        if self.config.queues > 1 {
+            features |= 1 << spec::VIRTIO_BLK_F_MQ;
+        }
+        features
+    }
+
     fn queue_sizes(&self) -> Vec<u16> {
-        todo!()
+        vec![QUEUE_SIZE; usize::from(self.config.queues)]
     }
+
     fn config(&self) -> Arc<ConfigSpace> {
-        todo!()
+        self.space.clone()
     }
+
     fn metrics(&self) -> Arc<dyn Metrics> {
-        todo!()
+        self.metrics.clone()
     }
-    fn queue_ready(&mut self, _queue: usize, _io: &mut Io) {
-        todo!()
+
+    fn start(&mut self, io: &mut Io) -> io::Result<()> {
+        self.write_through = !io.has_feature(spec::VIRTIO_BLK_F_FLUSH);
+        self.stalled = 0;
+        match &self.uring {
+            Some(uring) => io.add(uring.completed_fd(), TOKEN_COMPLETED, EventSet::IN),
+            None => Ok(()),
+        }
     }
+
+    fn queue_ready(&mut self, index: usize, io: &mut Io) {
+        let ram = io.memory.memory().into_inner();
+        let mut taken = 0;
+        loop {
+            if let Some(queue) = io.queues.get_mut(index) {
+                queue.disable_notification();
+            }
+            while taken < BUDGET {
+                if self.uring.is_some() && self.slots.is_full() {
+                    self.stalled |= 1 << index;
+                    break;
+                }
+                let Some(queue) = io.queues.get_mut(index) else {
+                    return;
+                };
+                let Some(chain) = queue.pop() else { break };
+                taken += 1;
+                let head = chain.head;
+                match Request::parse(chain, &ram, self.disk.size(), self.config.read_only) {
+                    Some(request) => self.begin(index, head, request, io),
+                    None => queue.fail("block request without room for a status"),
+                }
+            }
+            self.flush_submissions(io);
+            let Some(queue) = io.queues.get_mut(index) else {
+                return;
+            };
+            if self.stalled & 1 << index != 0 {
+                break;
+            }
+            if taken >= BUDGET {
+                queue.wake_again();
+                break;
+            }
+            if !queue.enable_notification() {
+                break;
+            }
+        }
+        if let Some(queue) = io.queues.get_mut(index) {
+            queue.signal();
+        }
+    }
+
+    fn event(&mut self, _token: u32, _events: EventSet, io: &mut Io) {
+        self.reap(io);
+        self.flush_submissions(io);
+        let stalled = std::mem::take(&mut self.stalled);
+        for index in 0..io.queues.len() {
+            if stalled & 1 << index != 0 {
+                self.queue_ready(index, io);
+            }
+        }
+    }
+
+    fn quiesce(&mut self, io: &mut Io) {
+        while !self.slots.is_empty() {
+            if let Some(Err(error)) = self.uring.as_mut().map(Uring::wait) {
+                // Requests whose end is unknown keep their memory map alive in the slots, so this is safe, but lost.
+                tracing::error!(%error, "disk cannot wait for its requests");
+                return;
+            }
+            self.reap(io);
+        }
+    }
+
     fn save(&self) -> State {
-        todo!()
+        State {
+            config: self.config.clone(),
+            size_bytes: self.disk.size(),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -1,15 +1,229 @@
-//! The host's side of a network device: a tap, or anything that speaks in whole frames with virtio-net headers.
+//! The host's side of a network device: a tap, or a packet socket that carries whole frames with virtio-net headers.
+
+use super::header::HEADER_LEN;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
-/// x
-pub struct Tap {}
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// `ioctl` numbers and flags of `linux/if_tun.h`.
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
+const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
+const FLAGS: libc::c_short = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+
+/// What may be left undone in frames that the host sends to the guest (`TUN_F_*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offloads(pub u32);
+
+impl Offloads {
+    /// Checksums; the others need this one.
+    pub const CHECKSUM: u32 = 0x01;
+    /// TCP segmentation over IPv4.
+    pub const TSO4: u32 = 0x02;
+    /// TCP segmentation over IPv6.
+    pub const TSO6: u32 = 0x04;
+    /// TCP segmentation with congestion notification.
+    pub const ECN: u32 = 0x08;
+    /// UDP fragmentation.
+    pub const UFO: u32 = 0x10;
+    /// UDP segmentation over IPv4 and IPv6, Linux 6.2 and later.
+    pub const USO: u32 = 0x20 | 0x40;
+    /// All that older hosts know.
+    const BASIC: u32 = Self::CHECKSUM | Self::TSO4 | Self::TSO6 | Self::ECN | Self::UFO;
+}
+
+/// Why a tap cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// The name does not fit.
+    #[error("tap name {0:?} is empty, longer than 15 bytes or has a zero byte")]
+    Name(String),
+    /// A system call failed.
+    #[error("cannot {what} tap {name:?}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Name of the tap, or the number of its descriptor.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The descriptor is something else.
+    #[error(
+        "descriptor of tap {0:?} is no tap with virtio-net headers; attach it with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+    )]
+    NotATap(String),
+}
+
+/// An open tap.
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+    /// What the host can leave undone; nothing if this is a packet socket.
+    offloads: Option<u32>,
+}
+
+/// `struct ifreq` as far as these calls use it.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    padding: [u8; 22],
+}
+
 impl Tap {
-    /// Opens (or makes) the tap with this name.
-    pub fn open(_name: &str) -> io::Result<Self> {
-        todo!()
+    /// Opens the tap with this name; it is made if there is none and the caller may.
+    pub fn open(name: &str) -> Result<Self, TapError> {
+        let mut request = InterfaceRequest {
+            name: [0; libc::IFNAMSIZ],
+            flags: FLAGS,
+            padding: [0; 22],
+        };
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
+            return Err(TapError::Name(name.to_owned()));
+        }
+        request
+            .name
+            .iter_mut()
+            .zip(name.bytes())
+            .for_each(|(to, from)| *to = from);
+        let failed = |what| {
+            move |source| TapError::System {
+                what,
+                name: name.to_owned(),
+                source,
+            }
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")
+            .map_err(failed("open /dev/net/tun for"))?;
+        // SAFETY: TUNSETIFF reads and writes one `ifreq`, of which ours has the size.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
+        check(result).map_err(failed("attach to"))?;
+        Self::configure(file, name)
     }
-    /// Takes over an open tap descriptor (of `/dev/net/tun`, attached to its link).
-    pub fn from_fd(_fd: OwnedFd) -> io::Result<Self> {
-        todo!()
+
+    /// Takes over an open descriptor of `/dev/net/tun` that is attached to its link.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, TapError> {
+        let name = fd.as_raw_fd().to_string();
+        let file = File::from(fd);
+        let mut request = InterfaceRequest {
+            name: [0; libc::IFNAMSIZ],
+            flags: 0,
+            padding: [0; 22],
+        };
+        // SAFETY: TUNGETIFF writes one `ifreq`, of which ours has the size.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNGETIFF, &raw mut request) };
+        if check(result).is_err() || request.flags & FLAGS != FLAGS {
+            return Err(TapError::NotATap(name));
+        }
+        set_nonblocking(file.as_raw_fd()).map_err(|source| TapError::System {
+            what: "make non-blocking",
+            name: name.clone(),
+            source,
+        })?;
+        Self::configure(file, &name)
+    }
+
+    /// Takes over a socket that carries one frame with virtio-net header per packet (for tests and user-space switches).
+    pub fn from_packet_socket(fd: OwnedFd) -> io::Result<Self> {
+        set_nonblocking(fd.as_raw_fd())?;
+        Ok(Self {
+            file: File::from(fd),
+            offloads: None,
+        })
+    }
+
+    fn configure(file: File, name: &str) -> Result<Self, TapError> {
+        let failed = |what| {
+            move |source| TapError::System {
+                what,
+                name: name.to_owned(),
+                source,
+            }
+        };
+        let len = HEADER_LEN as libc::c_int;
+        // SAFETY: TUNSETVNETHDRSZ reads one int.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETVNETHDRSZ, &raw const len) };
+        check(result).map_err(failed("set the header size of"))?;
+        let mut tap = Self { file, offloads: None };
+        // The greatest set that the host takes tells what to offer to the driver.
+        let all = Offloads::BASIC | Offloads::USO;
+        tap.offloads = [all, Offloads::BASIC, 0]
+            .into_iter()
+            .find(|set| tap.try_offloads(*set).is_ok());
+        tap.set_offloads(Offloads(0))
+            .map_err(failed("set the offloads of"))?;
+        Ok(tap)
+    }
+
+    /// The offloads that can be set.
+    pub fn offloads(&self) -> Offloads {
+        Offloads(self.offloads.unwrap_or(0))
+    }
+
+    /// Lets the host leave these things undone in frames for the guest.
+    pub fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
+        match self.offloads {
+            Some(known) => self.try_offloads(offloads.0 & known),
+            None => Ok(()),
+        }
+    }
+
+    fn try_offloads(&self, offloads: u32) -> io::Result<()> {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        check(unsafe { libc::ioctl(self.fd(), TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Receives one frame with its header to scattered memory.
+    ///
+    /// # Safety
+    ///
+    /// The memory that `iovecs` name must stay mapped during the call.
+    pub unsafe fn receive(&self, iovecs: &[libc::iovec]) -> io::Result<usize> {
+        let count = i32::try_from(iovecs.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: the vector is valid for `count` entries; the caller vouches for the memory they name.
+        let len = unsafe { libc::readv(self.fd(), iovecs.as_ptr(), count) };
+        usize::try_from(len).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Sends one frame with its header from scattered memory.
+    ///
+    /// # Safety
+    ///
+    /// The memory that `iovecs` name must stay mapped during the call.
+    pub unsafe fn send(&self, iovecs: &[libc::iovec]) -> io::Result<usize> {
+        let count = i32::try_from(iovecs.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: the vector is valid for `count` entries; the caller vouches for the memory they name.
+        let len = unsafe { libc::writev(self.fd(), iovecs.as_ptr(), count) };
+        usize::try_from(len).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    // SAFETY: these calls have no pointers.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        check(flags)?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK))
     }
 }
