@@ -22,14 +22,20 @@ pub fn attach(virga_run: &Path, run_dir: &Path) -> io::Result<UnixStream> {
         .arg(run_dir)
         // The container can read the agent's environment, and what it executes inherits it.
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()?;
-    std::thread::Builder::new().name("agent-reaper".to_owned()).stack_size(64 * 1024).spawn(move || {
-        // The exit status says nothing that the stream has not said.
-        drop(child.wait());
-    })?;
+    std::thread::Builder::new()
+        .name("agent-reaper".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            // The exit status says nothing that the stream has not said.
+            drop(child.wait());
+        })?;
     Ok(ours)
 }
 
@@ -43,9 +49,14 @@ pub fn serve(run_dir: &Path) -> Result<()> {
     let failed = |e: io::Error| Error::system("serve the connection", e);
     let stream = UnixStream::from(join::replace_stdin().map_err(failed)?);
     stream.set_nonblocking(true).map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     runtime.block_on(async {
         let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
-        guest_agent::server::serve(stream).await.map_err(|e| Error::Protocol(e.to_string()))
+        guest_agent::server::serve(stream)
+            .await
+            .map_err(|e| Error::Protocol(e.to_string()))
     })
 }

@@ -19,7 +19,13 @@ const NEVER: &[Cap] = &[
 ];
 
 /// What a privileged container loses as well: without a user namespace these reach the host.
-const NEVER_PRIVILEGED: &[Cap] = &[Cap::SYSLOG, Cap::SYS_PACCT, Cap::BPF, Cap::PERFMON, Cap::CHECKPOINT_RESTORE];
+const NEVER_PRIVILEGED: &[Cap] = &[
+    Cap::SYSLOG,
+    Cap::SYS_PACCT,
+    Cap::BPF,
+    Cap::PERFMON,
+    Cap::CHECKPOINT_RESTORE,
+];
 
 /// The five capability sets of a process, capabilities(7).
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +45,11 @@ pub struct CapabilitySets {
 /// Finds a capability by name, with or without `CAP_`, in any case.
 pub fn by_name(name: &str) -> Option<Cap> {
     let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
     Cap::from_str(&full).ok()
 }
 
@@ -57,7 +67,13 @@ impl CapabilitySets {
                 .ok_or_else(|| Error::spec("drop_capabilities", format!("{name:?} is not a capability")))?;
             keep.drop(cap);
         }
-        Ok(Self { bounding: keep, effective: keep, permitted: keep, inheritable: CapSet::empty(), ambient: CapSet::empty() })
+        Ok(Self {
+            bounding: keep,
+            effective: keep,
+            permitted: keep,
+            inheritable: CapSet::empty(),
+            ambient: CapSet::empty(),
+        })
     }
 
     /// Narrows the bounding set. Needs `CAP_SETPCAP`, so it comes before [`Self::apply`].

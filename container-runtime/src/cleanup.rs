@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::spec::ContainerSpec;
 use crate::state::{ContainerFile, PidFile};
 use crate::sys::process::{pidfd_kill, pidfd_open};
@@ -16,11 +16,17 @@ pub fn cleanup(dir: &Path) -> Result<()> {
     if let Ok(Some(monitor)) = run_dir::read_document::<PidFile>(dir, run_dir::PID) {
         kill(monitor.pid, monitor.start_time);
     }
-    let container = run_dir::read_document::<ContainerFile>(dir, run_dir::CONTAINER).ok().flatten();
+    let container = run_dir::read_document::<ContainerFile>(dir, run_dir::CONTAINER)
+        .ok()
+        .flatten();
     if let Some(container) = &container {
         kill(container.init_pid, container.init_start_time);
     }
-    let mut names: Vec<String> = container.into_iter().map(|c| c.cgroup).filter(|name| is_ours(name)).collect();
+    let mut names: Vec<String> = container
+        .into_iter()
+        .map(|c| c.cgroup)
+        .filter(|name| is_ours(name))
+        .collect();
     if let Ok(spec) = ContainerSpec::read(&dir.join(run_dir::SPEC)) {
         names.push(run_dir::cgroup_name(&spec.name, dir));
     }
@@ -30,7 +36,13 @@ pub fn cleanup(dir: &Path) -> Result<()> {
         cgroup.kill();
         cgroup.destroy()?;
     }
-    for file in [run_dir::CONTROL_SOCKET, run_dir::CONSOLE_SOCKET, run_dir::CONTAINER, run_dir::PID] {
+    cgroup::remove_shared();
+    for file in [
+        run_dir::CONTROL_SOCKET,
+        run_dir::CONSOLE_SOCKET,
+        run_dir::CONTAINER,
+        run_dir::PID,
+    ] {
         run_dir::remove(dir.join(file))?;
     }
     if let Ok(entries) = fs::read_dir(dir) {
@@ -48,7 +60,8 @@ pub fn cleanup(dir: &Path) -> Result<()> {
 
 /// A group is removed only where we make them, whatever the file says.
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix("virga/").is_some_and(|rest| !rest.is_empty() && !rest.contains('/') && rest != "..")
+    name.strip_prefix("virga/")
+        .is_some_and(|rest| !rest.is_empty() && !rest.contains('/') && rest != "..")
 }
 
 /// Kills the process that had `pid` at that time, and waits until it is dead (its children get their death signals then).
@@ -62,6 +75,10 @@ fn kill(pid: i32, start_time: u64) {
         return;
     }
     use std::os::fd::AsFd;
-    let mut watched = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
-    drop(nix::poll::poll(&mut watched, 5_000_u16));
+    let mut watched = [nix::poll::PollFd::new(
+        pidfd.as_fd(),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    // Whatever comes of it, the cgroup is cleared next.
+    let _ = nix::poll::poll(&mut watched, 5_000_u16);
 }

@@ -31,7 +31,10 @@ struct Refusal {
 impl Client {
     /// Reaches the monitor of `run_dir`; fails when nothing listens there.
     pub fn connect(run_dir: &Path) -> Result<Self> {
-        let client = Self { socket: run_dir.join(run_dir::CONTROL_SOCKET), timeout: TIMEOUT };
+        let client = Self {
+            socket: run_dir.join(run_dir::CONTROL_SOCKET),
+            timeout: TIMEOUT,
+        };
         client.open()?;
         Ok(client)
     }
@@ -100,8 +103,10 @@ impl Client {
         if status == 200 {
             return Ok(answer);
         }
-        let message = serde_json::from_slice::<Refusal>(&answer)
-            .map_or_else(|_| String::from_utf8_lossy(&answer).into_owned(), |refusal| refusal.error);
+        let message = serde_json::from_slice::<Refusal>(&answer).map_or_else(
+            |_| String::from_utf8_lossy(&answer).into_owned(),
+            |refusal| refusal.error,
+        );
         Err(Error::Refused { status, message })
     }
 

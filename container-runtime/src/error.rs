@@ -48,8 +48,8 @@ pub enum Error {
     },
     /// The file system of the root cannot be mounted with shifted ids.
     #[error(
-        "the file system of {path} cannot be mounted with shifted user ids ({source}): use a pool on ext4, xfs, btrfs, \
-         tmpfs or overlay (Linux 5.12 or later), or a privileged container"
+        "the file system of {path} cannot be mounted with shifted user ids ({source}): use a pool on ext4, xfs, btrfs or \
+         tmpfs (Linux 5.12 to 6.3 or later), or a privileged container"
     )]
     NoIdmap {
         /// The directory.
@@ -94,17 +94,27 @@ pub enum Error {
 impl Error {
     /// A specification field that is refused.
     pub fn spec(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Spec { field: field.into(), problem: problem.into() }
+        Self::Spec {
+            field: field.into(),
+            problem: problem.into(),
+        }
     }
 
     /// A failed file operation.
     pub fn file(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        Self::File { action, path: path.as_ref().to_path_buf(), source: source.into() }
+        Self::File {
+            action,
+            path: path.as_ref().to_path_buf(),
+            source: source.into(),
+        }
     }
 
     /// A failed system call.
     pub fn system(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::System { action: action.into(), source: source.into() }
+        Self::System {
+            action: action.into(),
+            source: source.into(),
+        }
     }
 
     /// The error and its causes in one line, for logs and for messages that travel as text.

@@ -30,7 +30,9 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>> {
         return too_long(bytes.len()).map(|()| None);
     };
     let length = content_length(request.headers)?;
-    let Some(body) = bytes.get(head..head + length) else { return Ok(None) };
+    let Some(body) = bytes.get(head..head + length) else {
+        return Ok(None);
+    };
     let target = request.path.unwrap_or("/");
     Ok(Some(Request {
         method: request.method.unwrap_or_default().to_owned(),
@@ -40,21 +42,33 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>> {
 }
 
 fn too_long(len: usize) -> Result<()> {
-    if len > MAX_HEAD { Err(Error::Protocol(format!("head of more than {MAX_HEAD} bytes"))) } else { Ok(()) }
+    if len > MAX_HEAD {
+        Err(Error::Protocol(format!("head of more than {MAX_HEAD} bytes")))
+    } else {
+        Ok(())
+    }
 }
 
 fn content_length(headers: &[httparse::Header<'_>]) -> Result<usize> {
     let mut length = 0;
     for header in headers {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Error::Protocol("transfer-encoding is not supported, send content-length".to_owned()));
+            return Err(Error::Protocol(
+                "transfer-encoding is not supported, send content-length".to_owned(),
+            ));
         }
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default().trim();
-            length = text.parse().map_err(|_| Error::Protocol(format!("content-length {text:?}")))?;
+            length = text
+                .parse()
+                .map_err(|_| Error::Protocol(format!("content-length {text:?}")))?;
         }
     }
-    if length > MAX_BODY { Err(Error::Protocol(format!("body of {length} bytes"))) } else { Ok(length) }
+    if length > MAX_BODY {
+        Err(Error::Protocol(format!("body of {length} bytes")))
+    } else {
+        Ok(length)
+    }
 }
 
 /// A whole response.
@@ -77,10 +91,18 @@ pub fn response(status: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a request and reads the answer: its status and body.
-pub fn exchange(stream: &mut (impl Read + Write), method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+pub fn exchange(
+    stream: &mut (impl Read + Write),
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(u16, Vec<u8>)> {
     let broken = |source| Error::system(format!("talk to the monitor ({method} {path})"), source);
-    let mut message =
-        format!("{method} {path} HTTP/1.1\r\nHost: virga\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut message = format!(
+        "{method} {path} HTTP/1.1\r\nHost: virga\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     message.extend_from_slice(body);
     stream.write_all(&message).map_err(broken)?;
     let mut bytes = Vec::new();
@@ -90,7 +112,11 @@ pub fn exchange(stream: &mut (impl Read + Write), method: &str, path: &str, body
             return Ok(answer);
         }
         match stream.read(&mut chunk).map_err(broken)? {
-            0 => return Err(Error::Protocol("the monitor hung up before its answer was complete".to_owned())),
+            0 => {
+                return Err(Error::Protocol(
+                    "the monitor hung up before its answer was complete".to_owned(),
+                ));
+            }
             n => bytes.extend_from_slice(&chunk[..n]),
         }
     }
@@ -99,11 +125,16 @@ pub fn exchange(stream: &mut (impl Read + Write), method: &str, path: &str, body
 fn parse_response(bytes: &[u8]) -> Result<Option<(u16, Vec<u8>)>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = response.parse(bytes).map_err(|e| Error::Protocol(e.to_string()))? else {
+    let httparse::Status::Complete(head) = response
+        .parse(bytes)
+        .map_err(|e| Error::Protocol(e.to_string()))?
+    else {
         return too_long(bytes.len()).map(|()| None);
     };
     let length = content_length(response.headers)?;
-    let Some(body) = bytes.get(head..head + length) else { return Ok(None) };
+    let Some(body) = bytes.get(head..head + length) else {
+        return Ok(None);
+    };
     Ok(Some((response.code.unwrap_or_default(), body.to_vec())))
 }
 

@@ -24,9 +24,15 @@ pub enum InitSystem {
 impl InitSystem {
     /// Looks at the program that `init` names in the image.
     pub fn detect(rootfs: &Path, init: &[String]) -> Self {
-        let Some(program) = init.first() else { return Self::Program };
-        let Ok(root) = RootDir::open(rootfs) else { return Self::Program };
-        let Some(path) = root.real_path(program) else { return Self::Program };
+        let Some(program) = init.first() else {
+            return Self::Program;
+        };
+        let Ok(root) = RootDir::open(rootfs) else {
+            return Self::Program;
+        };
+        let Some(path) = root.real_path(program) else {
+            return Self::Program;
+        };
         let path = path.to_string_lossy();
         let base = path.rsplit('/').next().unwrap_or_default();
         let called = program.rsplit('/').next().unwrap_or_default();
@@ -34,7 +40,9 @@ impl InitSystem {
             "systemd" => Self::Systemd,
             "openrc-init" => Self::OpenRc,
             // One binary with many names: only as `init` it is one.
-            "busybox" | "busybox.static" | "busybox-static" if matches!(called, "init" | "linuxrc") => Self::Busybox,
+            "busybox" | "busybox.static" | "busybox-static" if matches!(called, "init" | "linuxrc") => {
+                Self::Busybox
+            }
             "busybox" if init.get(1).is_some_and(|applet| applet == "init") => Self::Busybox,
             "init" if called == "init" => {
                 if root.contains(program, b"BusyBox v") {

@@ -49,10 +49,19 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
         run_from_memory()?;
     }
     let container: ContainerFile = run_dir::read_document(dir, run_dir::CONTAINER)?.ok_or_else(|| {
-        Error::file("read", dir.join(run_dir::CONTAINER), io::Error::from_raw_os_error(libc::ENOENT))
+        Error::file(
+            "read",
+            dir.join(run_dir::CONTAINER),
+            io::Error::from_raw_os_error(libc::ENOENT),
+        )
     })?;
     let pid = container.init_pid;
-    let gone = || Error::system("join the container: it has ended", io::Error::from_raw_os_error(libc::ESRCH));
+    let gone = || {
+        Error::system(
+            "join the container: it has ended",
+            io::Error::from_raw_os_error(libc::ESRCH),
+        )
+    };
     let init = pidfd_open(pid).map_err(|_| gone())?;
     // Checked after the open: from here on the descriptor cannot mean another process.
     if process::start_time(pid) != Some(container.init_start_time) {
@@ -69,7 +78,8 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
     match unsafe { libc::fork() } {
         -1 => Err(Error::system("fork", io::Error::last_os_error())),
         0 => {
-            drop(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL));
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+                .map_err(|e| Error::system("ask for a death signal", e))?;
             confine(&spec)?;
             Ok(Joined::Inside)
         }
@@ -92,7 +102,10 @@ fn foreign_namespaces(pid: i32) -> Result<i32> {
             // A kernel without this kind.
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
             (Err(source), _) | (_, Err(source)) => {
-                return Err(Error::system(format!("look at the {name} namespace of process {pid}"), source));
+                return Err(Error::system(
+                    format!("look at the {name} namespace of process {pid}"),
+                    source,
+                ));
             }
         }
     }

@@ -17,7 +17,9 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 /// Whether the process that had `pid` at `start_time` still exists, and is not a zombie.
 pub fn is_alive(pid: i32, start: u64) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
     let dead = stat
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.split_ascii_whitespace().next())

@@ -26,7 +26,10 @@ pub const CONSOLE_SOCKET: &str = "console.sock";
 pub fn write_document(dir: &Path, name: &str, value: &impl Serialize, durable: bool) -> Result<()> {
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.tmp"));
-    let text = serde_json::to_vec(value).map_err(|source| Error::Document { path: path.clone(), source })?;
+    let text = serde_json::to_vec(value).map_err(|source| Error::Document {
+        path: path.clone(),
+        source,
+    })?;
     let write = || {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(&text)?;
@@ -50,7 +53,9 @@ pub fn read_document<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Opti
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::file("read", path, source)),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|source| Error::Document { path, source })
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| Error::Document { path, source })
 }
 
 /// Removes a file that may not exist.
@@ -70,6 +75,8 @@ pub fn cgroup_name(name: &str, dir: &Path) -> String {
         .as_os_str()
         .as_encoded_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("virga/{name}-{:08x}", (hash ^ (hash >> 32)) as u32)
 }

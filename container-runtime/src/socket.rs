@@ -17,7 +17,10 @@ fn shorten(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
         return Ok((path.to_path_buf(), None));
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no socket", path.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} names no socket", path.display()),
+        ));
     };
     let directory = File::open(parent)?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);

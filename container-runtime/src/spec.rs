@@ -195,7 +195,12 @@ pub struct Rlimit {
 
 impl ContainerSpec {
     /// A container with everything at its default.
-    pub fn new(name: &str, rootfs: impl Into<PathBuf>, console_log: impl Into<PathBuf>, init: &[&str]) -> Self {
+    pub fn new(
+        name: &str,
+        rootfs: impl Into<PathBuf>,
+        console_log: impl Into<PathBuf>,
+        init: &[&str],
+    ) -> Self {
         Self {
             name: name.to_owned(),
             hostname: name.to_owned(),
@@ -227,8 +232,10 @@ impl ContainerSpec {
     /// Reads and validates a document.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|e| Error::file("read", path, e))?;
-        let spec: Self =
-            serde_json::from_slice(&text).map_err(|source| Error::Document { path: path.to_path_buf(), source })?;
+        let spec: Self = serde_json::from_slice(&text).map_err(|source| Error::Document {
+            path: path.to_path_buf(),
+            source,
+        })?;
         spec.validate()?;
         Ok(spec)
     }
@@ -237,7 +244,10 @@ impl ContainerSpec {
     pub fn validate(&self) -> Result<()> {
         check_name(&self.name)?;
         if self.hostname.is_empty() || self.hostname.len() > MAX_HOSTNAME || has_nul(&self.hostname) {
-            return Err(Error::spec("hostname", format!("{:?} must have 1 to 64 bytes", self.hostname)));
+            return Err(Error::spec(
+                "hostname",
+                format!("{:?} must have 1 to 64 bytes", self.hostname),
+            ));
         }
         check_absolute("rootfs", &self.rootfs)?;
         check_absolute("console_log", &self.console_log)?;
@@ -255,7 +265,10 @@ impl ContainerSpec {
         if let Some(map) = &self.idmap {
             map.validate()?;
             if self.user >= map.range || self.group >= map.range {
-                return Err(Error::spec("user", format!("{}:{} is outside the id range", self.user, self.group)));
+                return Err(Error::spec(
+                    "user",
+                    format!("{}:{} is outside the id range", self.user, self.group),
+                ));
             }
         }
         self.mounts.iter().try_for_each(Mount::validate)?;
@@ -272,7 +285,10 @@ impl ContainerSpec {
         }
         for name in &self.drop_capabilities {
             if crate::caps::by_name(name).is_none() {
-                return Err(Error::spec("drop_capabilities", format!("{name:?} is not a capability")));
+                return Err(Error::spec(
+                    "drop_capabilities",
+                    format!("{name:?} is not a capability"),
+                ));
             }
         }
         Ok(())
@@ -282,13 +298,19 @@ impl ContainerSpec {
 impl IdMap {
     fn validate(self) -> Result<()> {
         if self.range < MIN_RANGE {
-            return Err(Error::spec("idmap.range", format!("{} is less than {MIN_RANGE}", self.range)));
+            return Err(Error::spec(
+                "idmap.range",
+                format!("{} is less than {MIN_RANGE}", self.range),
+            ));
         }
         // u32::MAX is the invalid id of Linux, and a range that holds host ids below 65536 is not private.
         if self.host_base < MIN_RANGE || self.host_base.checked_add(self.range).is_none() {
             return Err(Error::spec(
                 "idmap.host_base",
-                format!("{} + {} is not a private range of ids", self.host_base, self.range),
+                format!(
+                    "{} + {} is not a private range of ids",
+                    self.host_base, self.range
+                ),
             ));
         }
         Ok(())
@@ -298,7 +320,9 @@ impl IdMap {
 impl Mount {
     /// Whether the source is a path of the host.
     pub fn is_bind(&self) -> bool {
-        self.fstype.as_deref().is_none_or(|kind| kind == "bind" || kind == "none")
+        self.fstype
+            .as_deref()
+            .is_none_or(|kind| kind == "bind" || kind == "none")
     }
 
     fn validate(&self) -> Result<()> {
@@ -309,7 +333,10 @@ impl Mount {
         match self.fstype.as_deref() {
             None | Some("bind" | "none") => check_absolute("mounts.source", Path::new(&self.source)),
             Some("tmpfs") => Ok(()),
-            Some(other) => Err(Error::spec("mounts.fstype", format!("{other:?} is neither bind nor tmpfs"))),
+            Some(other) => Err(Error::spec(
+                "mounts.fstype",
+                format!("{other:?} is neither bind nor tmpfs"),
+            )),
         }?;
         if self.options.iter().any(|option| has_nul(option)) {
             return Err(Error::spec("mounts.options", "zero byte"));
@@ -323,7 +350,10 @@ impl Device {
         check_absolute("devices.source", &self.source)?;
         check_absolute("devices.target", Path::new(&self.target))?;
         if !Path::new(&self.target).starts_with("/dev") || Path::new(&self.target).components().count() < 3 {
-            return Err(Error::spec("devices.target", format!("{:?} is not below /dev", self.target)));
+            return Err(Error::spec(
+                "devices.target",
+                format!("{:?} is not below /dev", self.target),
+            ));
         }
         Ok(())
     }
@@ -333,15 +363,27 @@ impl Limits {
     /// Refuses limits that no kernel takes.
     pub fn validate(&self) -> Result<()> {
         if self.memory_bytes.is_some_and(|bytes| bytes < 1 << 20) {
-            return Err(Error::spec("limits.memory_bytes", "less than 1 MiB cannot hold a process"));
+            return Err(Error::spec(
+                "limits.memory_bytes",
+                "less than 1 MiB cannot hold a process",
+            ));
         }
         if self.cpu_quota_us.is_some_and(|quota| quota < 1_000) {
-            return Err(Error::spec("limits.cpu_quota_us", "the kernel takes no less than 1000"));
+            return Err(Error::spec(
+                "limits.cpu_quota_us",
+                "the kernel takes no less than 1000",
+            ));
         }
-        if self.cpu_period_us.is_some_and(|period| !(1_000..=1_000_000).contains(&period)) {
+        if self
+            .cpu_period_us
+            .is_some_and(|period| !(1_000..=1_000_000).contains(&period))
+        {
             return Err(Error::spec("limits.cpu_period_us", "must be 1000 to 1000000"));
         }
-        if self.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+        if self
+            .cpu_weight
+            .is_some_and(|weight| !(1..=10_000).contains(&weight))
+        {
             return Err(Error::spec("limits.cpu_weight", "must be 1 to 10000"));
         }
         if self.pids_max == Some(0) {
@@ -350,7 +392,10 @@ impl Limits {
         if let Some(set) = &self.cpu_set
             && (set.is_empty() || !set.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'-'))
         {
-            return Err(Error::spec("limits.cpu_set", format!("{set:?} is not a list such as 0-1,3")));
+            return Err(Error::spec(
+                "limits.cpu_set",
+                format!("{set:?} is not a list such as 0-1,3"),
+            ));
         }
         Ok(())
     }
@@ -359,10 +404,16 @@ impl Limits {
 impl Rlimit {
     fn validate(&self) -> Result<()> {
         if crate::process::rlimit_by_name(&self.kind).is_none() {
-            return Err(Error::spec("rlimits.kind", format!("{:?} is not a limit", self.kind)));
+            return Err(Error::spec(
+                "rlimits.kind",
+                format!("{:?} is not a limit", self.kind),
+            ));
         }
         if self.soft > self.hard {
-            return Err(Error::spec("rlimits.soft", format!("{} is above the hard limit", self.soft)));
+            return Err(Error::spec(
+                "rlimits.soft",
+                format!("{} is above the hard limit", self.soft),
+            ));
         }
         Ok(())
     }
@@ -372,18 +423,36 @@ impl Rlimit {
 /// met is the separator, the other is then part of a name (`net/ipv4/conf/eth0.1/forwarding`).
 pub fn sysctl_path(key: &str) -> Result<String> {
     let path = match key.find(['.', '/']) {
-        Some(at) if key.as_bytes()[at] == b'.' => {
-            key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        Some(at) if key.as_bytes()[at] == b'.' => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     };
     let fine = path.split('/').all(|part| {
         !part.is_empty()
             && part != "."
             && part != ".."
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
     });
-    if fine { Ok(path) } else { Err(Error::spec("sysctls", format!("{key:?} is not a kernel parameter"))) }
+    if fine {
+        Ok(path)
+    } else {
+        Err(Error::spec(
+            "sysctls",
+            format!("{key:?} is not a kernel parameter"),
+        ))
+    }
 }
 
 /// The name becomes a directory of the cgroup file system, so it must be one plain component.
@@ -391,14 +460,24 @@ fn check_name(name: &str) -> Result<()> {
     let fine = !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.starts_with(['.', '-'])
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if fine { Ok(()) } else { Err(Error::spec("name", format!("{name:?} is not an instance name"))) }
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if fine {
+        Ok(())
+    } else {
+        Err(Error::spec("name", format!("{name:?} is not an instance name")))
+    }
 }
 
 fn check_absolute(field: &str, path: &Path) -> Result<()> {
     let text = path.as_os_str().as_encoded_bytes();
-    if !path.is_absolute() || text.contains(&0) || path.components().any(|part| part == Component::ParentDir) {
-        return Err(Error::spec(field, format!("{} must be an absolute path without ..", path.display())));
+    if !path.is_absolute() || text.contains(&0) || path.components().any(|part| part == Component::ParentDir)
+    {
+        return Err(Error::spec(
+            field,
+            format!("{} must be an absolute path without ..", path.display()),
+        ));
     }
     Ok(())
 }

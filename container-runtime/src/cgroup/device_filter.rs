@@ -52,7 +52,15 @@ impl DeviceRule {
 
     /// Making any node, without opening it: harmless, and what unpacking an archive does.
     const fn making(kind: DeviceKind) -> Self {
-        Self { kind, major: None, minor: None, read: false, write: false, mknod: true, allow: true }
+        Self {
+            kind,
+            major: None,
+            minor: None,
+            read: false,
+            write: false,
+            mknod: true,
+            allow: true,
+        }
     }
 
     /// `access` bits of linux/bpf.h: mknod 1, read 2, write 4.
@@ -115,7 +123,12 @@ const JUMP_NOT_EQUAL: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
 const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: destination | source << 4, offset, immediate }
+    Instruction {
+        code,
+        registers: destination | source << 4,
+        offset,
+        immediate,
+    }
 }
 
 /// The program: r2 kind, r3 access, r4 major, r5 minor; the last rule that matches decides, so they are tried backwards.

@@ -6,8 +6,16 @@ use std::path::PathBuf;
 use crate::{Error, Result};
 
 /// Controllers that a container has a group in; others (`net_cls`, `perf_event`, …) are left alone.
-const OF_INTEREST: &[&str] =
-    &["memory", "pids", "cpu", "cpuacct", "cpuset", "freezer", "devices", "name=systemd"];
+const OF_INTEREST: &[&str] = &[
+    "memory",
+    "pids",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "freezer",
+    "devices",
+    "name=systemd",
+];
 
 /// The two kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,24 +67,40 @@ pub(crate) fn discover() -> Result<Vec<Hierarchy>> {
 pub(super) fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
         let mut right = right.split(' ');
         let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
-        let Some(mount) = left.split(' ').nth(4) else { continue };
+        let Some(mount) = left.split(' ').nth(4) else {
+            continue;
+        };
         let hierarchy = match kind {
-            Some("cgroup2") => Hierarchy { mount: unescape(mount), version: Version::V2, controllers: Vec::new() },
+            Some("cgroup2") => Hierarchy {
+                mount: unescape(mount),
+                version: Version::V2,
+                controllers: Vec::new(),
+            },
             Some("cgroup") => {
-                let controllers: Vec<String> =
-                    options.split(',').filter(|name| OF_INTEREST.contains(name)).map(str::to_owned).collect();
+                let controllers: Vec<String> = options
+                    .split(',')
+                    .filter(|name| OF_INTEREST.contains(name))
+                    .map(str::to_owned)
+                    .collect();
                 if controllers.is_empty() {
                     continue;
                 }
-                Hierarchy { mount: unescape(mount), version: Version::V1, controllers }
+                Hierarchy {
+                    mount: unescape(mount),
+                    version: Version::V1,
+                    controllers,
+                }
             }
             _ => continue,
         };
         let known = found.iter().any(|h| {
-            h.version == hierarchy.version && (h.version == Version::V2 || h.controllers == hierarchy.controllers)
+            h.version == hierarchy.version
+                && (h.version == Version::V2 || h.controllers == hierarchy.controllers)
         });
         if !known {
             found.push(hierarchy);
@@ -89,6 +113,9 @@ pub(super) fn parse(mountinfo: &str) -> Vec<Hierarchy> {
 /// mountinfo writes space, tab, newline and backslash as octal.
 fn unescape(text: &str) -> PathBuf {
     PathBuf::from(
-        text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"),
+        text.replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\012", "\n")
+            .replace("\\134", "\\"),
     )
 }

@@ -24,6 +24,8 @@ use crate::spec::Limits;
 use crate::state::Metrics;
 use crate::{Error, Result};
 
+/// Below it are all containers.
+pub(crate) const SHARED: &str = "virga";
 /// The delegated part.
 const PAYLOAD: &str = "payload";
 /// Where processes that join go when the container's root group has been divided: cgroup v2 keeps processes out of inner groups.
@@ -43,7 +45,11 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// The groups of a container that may or may not exist.
     pub(crate) fn named(name: &str, delegated: bool) -> Result<Self> {
-        Ok(Self { hierarchies: discover()?, name: name.to_owned(), delegated })
+        Ok(Self {
+            hierarchies: discover()?,
+            name: name.to_owned(),
+            delegated,
+        })
     }
 
     /// Makes the groups, with limits and device rules, and gives the inner one to `owner` (user and group id on the host).
@@ -54,7 +60,9 @@ impl Cgroup {
         owner: Option<(u32, u32)>,
     ) -> Result<Self> {
         let cgroup = Self::named(name, owner.is_some())?;
-        let made = cgroup.make(rules, owner).and_then(|()| cgroup.apply(limits, true));
+        let made = cgroup
+            .make(rules, owner)
+            .and_then(|()| cgroup.apply(limits, true));
         if let Err(error) = made {
             drop(cgroup.destroy());
             return Err(error);
@@ -91,7 +99,11 @@ impl Cgroup {
     }
 
     fn inner(&self, hierarchy: &Hierarchy) -> PathBuf {
-        if self.delegated { self.outer(hierarchy).join(PAYLOAD) } else { self.outer(hierarchy) }
+        if self.delegated {
+            self.outer(hierarchy).join(PAYLOAD)
+        } else {
+            self.outer(hierarchy)
+        }
     }
 
     fn unified(&self) -> Option<&Hierarchy> {
@@ -126,8 +138,16 @@ impl Cgroup {
     /// Sets the limits. A fresh group has none, so that absent ones need not be lifted.
     pub(crate) fn apply(&self, limits: &Limits, fresh: bool) -> Result<()> {
         for (controller, wanted) in [
-            ("memory", limits.memory_bytes.is_some() || limits.memory_soft_bytes.is_some() || limits.swap_bytes.is_some()),
-            ("cpu", limits.cpu_quota_us.is_some() || limits.cpu_weight.is_some()),
+            (
+                "memory",
+                limits.memory_bytes.is_some()
+                    || limits.memory_soft_bytes.is_some()
+                    || limits.swap_bytes.is_some(),
+            ),
+            (
+                "cpu",
+                limits.cpu_quota_us.is_some() || limits.cpu_weight.is_some(),
+            ),
             ("cpuset", limits.cpu_set.is_some()),
             ("pids", limits.pids_max.is_some()),
         ] {
@@ -136,7 +156,10 @@ impl Cgroup {
             }
             let Some(hierarchy) = self.hierarchies.iter().find(|h| h.has(controller)) else {
                 if wanted {
-                    return Err(Error::spec("limits", format!("this host's kernel offers no {controller} controller")));
+                    return Err(Error::spec(
+                        "limits",
+                        format!("this host's kernel offers no {controller} controller"),
+                    ));
                 }
                 continue;
             };
@@ -183,7 +206,11 @@ impl Cgroup {
             return;
         }
         // Without cgroup.kill (before Linux 5.14, or v1 only): frozen processes cannot fork away from the signal.
-        let v1_freezer = self.hierarchies.iter().find(|h| h.has("freezer")).map(|h| self.outer(h));
+        let v1_freezer = self
+            .hierarchies
+            .iter()
+            .find(|h| h.has("freezer"))
+            .map(|h| self.outer(h));
         if let Some(group) = &v1_freezer {
             drop(v1::freeze(group, true));
         }
@@ -196,11 +223,6 @@ impl Cgroup {
         if let Some(group) = &v1_freezer {
             drop(v1::freeze(group, false));
         }
-    }
-
-    /// Whether any process is left.
-    pub(crate) fn is_populated(&self) -> bool {
-        self.hierarchies.iter().any(|h| !processes(&self.outer(h)).is_empty())
     }
 
     /// Kills what is left and removes the groups. Fine when they do not exist.
@@ -225,6 +247,14 @@ impl Cgroup {
     }
 }
 
+/// Removes the directory that all containers share, where it is empty.
+pub(crate) fn remove_shared() {
+    for hierarchy in discover().unwrap_or_default() {
+        // Not empty as long as there is any container; then it stays.
+        drop(fs::remove_dir(hierarchy.mount.join(SHARED)));
+    }
+}
+
 /// Makes a path of groups below a mount, and what each level needs before processes can live in it.
 fn make_path(hierarchy: &Hierarchy, name: &Path) -> Result<()> {
     let mut group = hierarchy.mount.clone();
@@ -234,20 +264,34 @@ fn make_path(hierarchy: &Hierarchy, name: &Path) -> Result<()> {
         if hierarchy.version == Version::V2 {
             v2::offer_controllers(&parent);
         }
-        let made = make_dir(&group)?;
-        if made && hierarchy.version == Version::V1 {
-            v1::prepare(&group, &parent, hierarchy)?;
+        match make_dir(&group) {
+            // The shared parent was empty, and another container's clean-up has just removed it.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                make_dir(&parent)?;
+                prepare(&parent, hierarchy)?;
+                make_dir(&group)?;
+            }
+            answer => answer?,
         }
+        prepare(&group, hierarchy)?;
     }
     Ok(())
 }
 
-/// Whether the directory had to be made.
-fn make_dir(path: &Path) -> Result<bool> {
+fn prepare(group: &Path, hierarchy: &Hierarchy) -> Result<()> {
+    match (hierarchy.version, group.parent()) {
+        (Version::V1, Some(parent)) => v1::prepare(group, parent, hierarchy),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that may exist.
+fn make_dir(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(source) => Err(Error::file("make", path, source)),
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::file("make", path, source))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -256,7 +300,14 @@ fn make_dir(path: &Path) -> Result<bool> {
 fn delegate(group: &Path, user: u32, owner_group: u32) -> Result<()> {
     let chown = |path: &Path| std::os::unix::fs::chown(path, Some(user), Some(owner_group));
     chown(group).map_err(|e| Error::file("give away", group, e))?;
-    for file in ["cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group", "memory.reclaim"] {
+    for file in [
+        "cgroup.procs",
+        "tasks",
+        "cgroup.threads",
+        "cgroup.subtree_control",
+        "memory.oom.group",
+        "memory.reclaim",
+    ] {
         match chown(&group.join(file)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::file("give away", group.join(file), error));
@@ -282,7 +333,9 @@ fn processes(group: &Path) -> Vec<i32> {
 }
 
 fn children(group: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(group) else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| entry.ok())
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -321,7 +374,11 @@ fn number(path: &Path) -> Option<u64> {
 fn keyed_number(path: &Path, key: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.lines().find_map(|line| {
         let (name, value) = line.split_once(' ')?;
-        if name == key { value.trim().parse().ok() } else { None }
+        if name == key {
+            value.trim().parse().ok()
+        } else {
+            None
+        }
     })
 }
 

@@ -20,9 +20,13 @@ pub(super) fn prepare(group: &Path, parent: &Path, hierarchy: &Hierarchy) -> Res
     if hierarchy.has("cpuset") {
         // New groups have no processors and no memory nodes (cpusets.rst §2.2); groups made below inherit them.
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            let path = parent.join(file);
-            let value = fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))?;
-            write(&group.join(file), value.trim())?;
+            let read = |path: std::path::PathBuf| {
+                fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
+            };
+            // Whoever made the group may not have come to this yet.
+            if read(group.join(file))?.trim().is_empty() {
+                write(&group.join(file), read(parent.join(file))?.trim())?;
+            }
         }
         write(&group.join("cgroup.clone_children"), "1")?;
     }
@@ -37,9 +41,15 @@ pub(super) fn prepare(group: &Path, parent: &Path, hierarchy: &Hierarchy) -> Res
 pub(super) fn set_devices(group: &Path, rules: &[DeviceRule]) -> Result<()> {
     write(&group.join("devices.deny"), "a")?;
     let allow = group.join("devices.allow");
-    rules.iter().filter(|rule| rule.allow).try_for_each(|rule| write(&allow, &rule.to_string()))?;
+    rules
+        .iter()
+        .filter(|rule| rule.allow)
+        .try_for_each(|rule| write(&allow, &rule.to_string()))?;
     let deny = group.join("devices.deny");
-    rules.iter().filter(|rule| !rule.allow).try_for_each(|rule| write(&deny, &rule.to_string()))
+    rules
+        .iter()
+        .filter(|rule| !rule.allow)
+        .try_for_each(|rule| write(&deny, &rule.to_string()))
 }
 
 /// Sets the limits of one controller.
@@ -63,13 +73,19 @@ pub(super) fn apply(group: &Path, controller: &str, limits: &Limits) -> Result<(
                 write(&with_swap, &or_unlimited(both))?;
             }
             if limits.memory_soft_bytes.is_some() {
-                write(&group.join("memory.soft_limit_in_bytes"), &or_unlimited(limits.memory_soft_bytes))?;
+                write(
+                    &group.join("memory.soft_limit_in_bytes"),
+                    &or_unlimited(limits.memory_soft_bytes),
+                )?;
             }
             Ok(())
         }
         "cpu" => {
             let weight = limits.cpu_weight.unwrap_or(100) as f64;
-            write(&group.join("cpu.shares"), &((weight * SHARES_PER_WEIGHT) as u64).max(2).to_string())?;
+            write(
+                &group.join("cpu.shares"),
+                &((weight * SHARES_PER_WEIGHT) as u64).max(2).to_string(),
+            )?;
             let quota = group.join("cpu.cfs_quota_us");
             if limits.cpu_quota_us.is_some() || quota.exists() {
                 write(
@@ -85,14 +101,18 @@ pub(super) fn apply(group: &Path, controller: &str, limits: &Limits) -> Result<(
                 // A child may not have what its parent has not: the payload is narrowed first, widened last.
                 let file = "cpuset.cpus";
                 let inner = children(group);
-                inner.iter().for_each(|child| drop(fs::write(child.join(file), set)));
+                inner
+                    .iter()
+                    .for_each(|child| drop(fs::write(child.join(file), set)));
                 write(&group.join(file), set)?;
                 inner.iter().try_for_each(|child| write(&child.join(file), set))
             }
             None => Ok(()),
         },
         "pids" => {
-            let max = limits.pids_max.map_or_else(|| "max".to_owned(), |max| max.to_string());
+            let max = limits
+                .pids_max
+                .map_or_else(|| "max".to_owned(), |max| max.to_string());
             write(&group.join("pids.max"), &max)
         }
         _ => Ok(()),
@@ -138,7 +158,11 @@ pub(super) fn freeze(group: &Path, frozen: bool) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::file("freeze", &file, std::io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+            return Err(Error::file(
+                "freeze",
+                &file,
+                std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            ));
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -22,7 +22,10 @@ pub(super) fn offer_controllers(group: &Path) {
     let has = |list: &str, name: &str| list.split_ascii_whitespace().any(|word| word == name);
     for name in HANDED_DOWN {
         if has(&available, name) && !has(&enabled, name) {
-            drop(fs::write(group.join("cgroup.subtree_control"), format!("+{name}")));
+            drop(fs::write(
+                group.join("cgroup.subtree_control"),
+                format!("+{name}"),
+            ));
         }
     }
 }
@@ -35,15 +38,28 @@ pub(super) fn apply(group: &Path, controller: &str, limits: &Limits) -> Result<(
             write(&group.join("memory.max"), &or_max(limits.memory_bytes))?;
             write(&group.join("memory.high"), &or_max(limits.memory_soft_bytes))?;
             let swap = group.join("memory.swap.max");
-            if swap.exists() { write(&swap, &or_max(limits.swap_bytes)) } else { Ok(()) }
+            if swap.exists() {
+                write(&swap, &or_max(limits.swap_bytes))
+            } else {
+                Ok(())
+            }
         }
         "cpu" => {
-            write(&group.join("cpu.weight"), &limits.cpu_weight.unwrap_or(100).to_string())?;
+            write(
+                &group.join("cpu.weight"),
+                &limits.cpu_weight.unwrap_or(100).to_string(),
+            )?;
             let period = limits.cpu_period_us.unwrap_or(DEFAULT_PERIOD_US);
-            write(&group.join("cpu.max"), &format!("{} {period}", or_max(limits.cpu_quota_us)))
+            write(
+                &group.join("cpu.max"),
+                &format!("{} {period}", or_max(limits.cpu_quota_us)),
+            )
         }
         // An empty list stands for all processors of the parent.
-        "cpuset" => write(&group.join("cpuset.cpus"), limits.cpu_set.as_deref().unwrap_or("\n")),
+        "cpuset" => write(
+            &group.join("cpuset.cpus"),
+            limits.cpu_set.as_deref().unwrap_or("\n"),
+        ),
         "pids" => write(&group.join("pids.max"), &or_max(limits.pids_max)),
         _ => Ok(()),
     }
@@ -54,8 +70,9 @@ pub(super) fn measure(group: &Path, hierarchy: &Hierarchy, metrics: &mut Metrics
     let read = |file: &str| number(&group.join(file));
     if metrics.cpu_usage_ns == 0 {
         // Every group has cpu.stat, with or without the cpu controller.
-        metrics.cpu_usage_ns =
-            keyed_number(&group.join("cpu.stat"), "usage_usec").unwrap_or_default().saturating_mul(1000);
+        metrics.cpu_usage_ns = keyed_number(&group.join("cpu.stat"), "usage_usec")
+            .unwrap_or_default()
+            .saturating_mul(1000);
     }
     if hierarchy.has("memory") {
         metrics.memory_bytes = read("memory.current").unwrap_or_default();
@@ -77,7 +94,11 @@ pub(super) fn freeze(group: &Path, frozen: bool) -> Result<()> {
     let deadline = Instant::now() + FREEZE_PATIENCE;
     while keyed_number(&events, "frozen") != Some(u64::from(frozen)) {
         if Instant::now() > deadline {
-            return Err(Error::file("freeze", group, std::io::Error::from_raw_os_error(libc::ETIMEDOUT)));
+            return Err(Error::file(
+                "freeze",
+                group,
+                std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            ));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

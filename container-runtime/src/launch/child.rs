@@ -44,7 +44,11 @@ fn report(sync: &OwnedFd, error: &Error) {
 /// Waits for one message; the end of the stream means that the parent is dead.
 fn wait_for(sync: &OwnedFd, what: u8) -> Result<()> {
     let (bytes, _) = process::receive(sync).map_err(|e| Error::system("hear from the monitor", e))?;
-    if bytes.first() == Some(&what) { Ok(()) } else { Err(Error::Child("the monitor is gone".to_owned())) }
+    if bytes.first() == Some(&what) {
+        Ok(())
+    } else {
+        Err(Error::Child("the monitor is gone".to_owned()))
+    }
 }
 
 /// Namespaces, mounts and devices. Returns the terminal, if there is one.
@@ -63,7 +67,13 @@ fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<Option<Owned
     }
     // A key ring of its own; without it the container would possess the host root's. Kernels without key rings say ENOSYS.
     // SAFETY: a null name asks for a new anonymous session key ring.
-    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<u8>(),
+        )
+    };
     isolate().map_err(step("isolate the mount namespace"))?;
     // Where the new root is attached: any directory does, and this one is certain to exist. Opened with the host's user id,
     // which may search directories that the container's may not.
@@ -75,7 +85,8 @@ fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<Option<Owned
         die_with_parent().map_err(step("ask for a death signal"))?;
     }
     if let Some(name) = &plan.hostname {
-        nix::unistd::sethostname(name).map_err(|e| Error::system(format!("set the host name {name:?}"), e))?;
+        nix::unistd::sethostname(name)
+            .map_err(|e| Error::system(format!("set the host name {name:?}"), e))?;
     }
     if plan.namespaces & libc::CLONE_NEWNET != 0 {
         raise_loopback().map_err(step("bring up the loopback interface"))?;
@@ -113,8 +124,17 @@ fn execute(plan: &Plan, sync: &OwnedFd, console: Option<&OwnedFd>) -> i32 {
         Err(error) => error,
         Ok((arguments, environment)) => {
             let source = exec(&arguments, &environment);
-            let status = if source.raw_os_error() == Some(libc::ENOENT) { NOT_FOUND } else { NOT_EXECUTABLE };
-            let program = plan.process.arguments.first().map(String::as_str).unwrap_or_default();
+            let status = if source.raw_os_error() == Some(libc::ENOENT) {
+                NOT_FOUND
+            } else {
+                NOT_EXECUTABLE
+            };
+            let program = plan
+                .process
+                .arguments
+                .first()
+                .map(String::as_str)
+                .unwrap_or_default();
             report(sync, &Error::system(format!("execute {program:?}"), source));
             return status;
         }
@@ -129,8 +149,10 @@ fn prepare(plan: &Plan, console: Option<&OwnedFd>) -> Result<(Vec<CString>, Vec<
     let process = &plan.process;
     let invalid = |_| Error::spec("init", "zero byte");
     let strings = |list: &[String]| list.iter().map(c_string).collect::<io::Result<Vec<CString>>>();
-    let (arguments, environment) =
-        (strings(&process.arguments).map_err(invalid)?, strings(&process.environment).map_err(invalid)?);
+    let (arguments, environment) = (
+        strings(&process.arguments).map_err(invalid)?,
+        strings(&process.environment).map_err(invalid)?,
+    );
     // SAFETY: makes this process a session leader; it fails harmlessly if it is one.
     unsafe { libc::setsid() };
     if let Some(console) = console {
@@ -143,7 +165,8 @@ fn prepare(plan: &Plan, console: Option<&OwnedFd>) -> Result<(Vec<CString>, Vec<
         crate::seccomp::install(program, *flags).map_err(step("install the system call filter"))?;
     }
     if let Some(sets) = &process.capabilities {
-        sets.bound().map_err(|e| Error::system("bound capabilities", io::Error::from_raw_os_error(e.code())))?;
+        sets.bound()
+            .map_err(|e| Error::system("bound capabilities", io::Error::from_raw_os_error(e.code())))?;
     }
     switch_user(process, plan)?;
     if plan.dies_with_parent {
@@ -164,14 +187,19 @@ fn switch_user(process: &ProcessPlan, plan: &Plan) -> Result<()> {
     let enter = || std::env::set_current_dir(&process.cwd);
     // Perhaps only root may enter it, perhaps only the user (a home on a network file system).
     let entered = enter();
-    if process.user != 0 || process.group != 0 || !process.groups.is_empty() || plan.namespaces & libc::CLONE_NEWUSER == 0 {
+    if process.user != 0
+        || process.group != 0
+        || !process.groups.is_empty()
+        || plan.namespaces & libc::CLONE_NEWUSER == 0
+    {
         if process.capabilities.is_some() {
             nix::sys::prctl::set_keepcaps(true).map_err(|e| named(e.into()))?;
         }
         become_user(process.user, process.group, &process.groups).map_err(named)?;
     }
     if let Some(sets) = &process.capabilities {
-        sets.apply().map_err(|e| Error::system("set capabilities", io::Error::from_raw_os_error(e.code())))?;
+        sets.apply()
+            .map_err(|e| Error::system("set capabilities", io::Error::from_raw_os_error(e.code())))?;
     }
     if entered.is_err() {
         enter().map_err(|e| Error::file("enter", &process.cwd, e))?;
@@ -182,11 +210,19 @@ fn switch_user(process: &ProcessPlan, plan: &Plan) -> Result<()> {
 /// execvpe(3): searches the container's own PATH.
 fn exec(arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| {
-        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<*const libc::c_char>>()
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect::<Vec<*const libc::c_char>>()
     };
     let (argv, envp) = (pointers(arguments), pointers(environment));
-    let Some(program) = arguments.first() else { return io::Error::from_raw_os_error(libc::EINVAL) };
-    if let Some(path) = environment.iter().find(|text| text.as_bytes().starts_with(b"PATH=")) {
+    let Some(program) = arguments.first() else {
+        return io::Error::from_raw_os_error(libc::EINVAL);
+    };
+    if let Some(path) = environment
+        .iter()
+        .find(|text| text.as_bytes().starts_with(b"PATH="))
+    {
         // execvpe searches the PATH of the calling process, which is the host's.
         // SAFETY: this process has one thread.
         unsafe { std::env::set_var("PATH", String::from_utf8_lossy(&path.as_bytes()[5..]).as_ref()) };
@@ -216,7 +252,9 @@ fn reset_signals() -> io::Result<()> {
         // SAFETY: only sets the default action; refused for SIGKILL, SIGSTOP and libc's own, which are at it.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(io::Error::from)
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(io::Error::from)
 }
 
 fn use_terminal(console: &OwnedFd) -> io::Result<()> {
@@ -238,10 +276,14 @@ fn new_clocks(at_zero: bool) -> Result<()> {
     process::unshare(process::CLONE_NEWTIME).map_err(step("make the time namespace"))?;
     if at_zero {
         let seconds = |clock| {
-            nix::time::clock_gettime(clock).map(|t| t.tv_sec()).map_err(|e| Error::system("read a clock", e))
+            nix::time::clock_gettime(clock)
+                .map(|t| t.tv_sec())
+                .map_err(|e| Error::system("read a clock", e))
         };
-        let (monotonic, boot) =
-            (seconds(nix::time::ClockId::CLOCK_MONOTONIC)?, seconds(nix::time::ClockId::CLOCK_BOOTTIME)?);
+        let (monotonic, boot) = (
+            seconds(nix::time::ClockId::CLOCK_MONOTONIC)?,
+            seconds(nix::time::ClockId::CLOCK_BOOTTIME)?,
+        );
         let path = "/proc/self/timens_offsets";
         fs::write(path, format!("monotonic -{monotonic} 0\nboottime -{boot} 0\n"))
             .map_err(|e| Error::file("write", path, e))?;

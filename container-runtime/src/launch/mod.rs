@@ -75,22 +75,35 @@ impl HostTrees {
                 Err(source) => return Err(Error::file("open", &device.source, source)),
             });
         }
-        Ok(Self { root, mounts, devices })
+        Ok(Self {
+            root,
+            mounts,
+            devices,
+        })
     }
 
     /// Applies the container's id mapping to the trees that want it.
     fn shift(&self, plan: &Plan, user_namespace: &OwnedFd) -> Result<()> {
         let refused = |path: &Path, source: io::Error| match source.raw_os_error() {
-            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS) => {
-                Error::NoIdmap { path: path.to_path_buf(), source }
-            }
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM | libc::ENOSYS) => Error::NoIdmap {
+                path: path.to_path_buf(),
+                source,
+            },
             _ => Error::file("shift the ids of", path, source),
         };
         if plan.shift_root {
             shift_ids(&self.root, user_namespace, false).map_err(|e| refused(&plan.rootfs, e))?;
         }
         for (mount, tree) in plan.mounts.iter().zip(&self.mounts) {
-            if let (MountSource::Bind { path, shift: true, recursive }, Some(tree)) = (&mount.source, tree) {
+            if let (
+                MountSource::Bind {
+                    path,
+                    shift: true,
+                    recursive,
+                },
+                Some(tree),
+            ) = (&mount.source, tree)
+            {
                 shift_ids(tree, user_namespace, *recursive).map_err(|e| refused(path, e))?;
             }
         }
@@ -111,8 +124,13 @@ fn open_bind(path: &Path, recursive: bool, mount: &MountPlan) -> Result<Option<O
 /// Makes the container up to the point where its init is held before exec. On failure nothing is left but the cgroup.
 pub(crate) fn create(plan: &Plan, cgroup: &Cgroup) -> Result<Created> {
     let trees = HostTrees::open(plan)?;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|e| Error::system("make a socket pair", e))?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|e| Error::system("make a socket pair", e))?;
     let group = cgroup.unified_fd();
     // cgroup and time namespaces are made by the child, once it is in its cgroup and knows its clocks.
     let at_birth = plan.namespaces & !(libc::CLONE_NEWCGROUP | process::CLONE_NEWTIME);
@@ -125,7 +143,12 @@ pub(crate) fn create(plan: &Plan, cgroup: &Cgroup) -> Result<Created> {
         }
         Clone::Parent(pid, pidfd) => {
             drop(theirs);
-            let mut created = Created { pid, pidfd, console: None, sync: ours };
+            let mut created = Created {
+                pid,
+                pidfd,
+                console: None,
+                sync: ours,
+            };
             match created.complete(plan, cgroup, &trees, group.is_none()) {
                 Ok(()) => Ok(created),
                 Err(error) => {
@@ -140,7 +163,13 @@ pub(crate) fn create(plan: &Plan, cgroup: &Cgroup) -> Result<Created> {
 }
 
 impl Created {
-    fn complete(&mut self, plan: &Plan, cgroup: &Cgroup, trees: &HostTrees, join_unified: bool) -> Result<()> {
+    fn complete(
+        &mut self,
+        plan: &Plan,
+        cgroup: &Cgroup,
+        trees: &HostTrees,
+        join_unified: bool,
+    ) -> Result<()> {
         let proc = format!("/proc/{}", self.pid);
         let write = |file: &str, text: &str| {
             let path = format!("{proc}/{file}");
@@ -175,7 +204,10 @@ impl Created {
     }
 
     fn set_rlimit(&self, resource: u32, soft: u64, hard: u64) -> Result<()> {
-        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        let limit = libc::rlimit {
+            rlim_cur: soft,
+            rlim_max: hard,
+        };
         // SAFETY: `limit` is valid for the call, the old value is not wanted.
         let result = unsafe { libc::prlimit(self.pid, resource, &raw const limit, std::ptr::null_mut()) };
         crate::sys::done(result.into())

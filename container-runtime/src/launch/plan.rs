@@ -78,7 +78,10 @@ pub(crate) struct IdExtent {
 impl IdExtent {
     /// The text that `/proc/PID/uid_map` takes, user_namespaces(7).
     pub(super) fn table(extents: &[Self]) -> String {
-        extents.iter().map(|e| format!("{} {} {}\n", e.inside, e.outside, e.size)).collect()
+        extents
+            .iter()
+            .map(|e| format!("{} {} {}\n", e.inside, e.outside, e.size))
+            .collect()
     }
 
     /// What an id inside is outside.
@@ -107,7 +110,11 @@ pub(crate) enum MountSource {
     /// A new file system with its options.
     New { kind: String, options: Vec<String> },
     /// A tree of the host.
-    Bind { path: PathBuf, recursive: bool, shift: bool },
+    Bind {
+        path: PathBuf,
+        recursive: bool,
+        shift: bool,
+    },
     /// The unified cgroup hierarchy.
     Cgroup2,
     /// A tmpfs with one mount for each legacy hierarchy.
@@ -126,6 +133,9 @@ impl Plan {
     /// Whether any mount's ids are shifted.
     pub(super) fn shifts(&self) -> bool {
         self.shift_root
-            || self.mounts.iter().any(|m| matches!(m.source, MountSource::Bind { shift: true, .. }))
+            || self
+                .mounts
+                .iter()
+                .any(|m| matches!(m.source, MountSource::Bind { shift: true, .. }))
     }
 }

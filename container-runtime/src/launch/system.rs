@@ -14,7 +14,14 @@ use crate::{Error, Result, process, seccomp};
 const NO_SPECIAL: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 /// Nodes that programs need to run at all.
-const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const DEVICES: &[&str] = &[
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
 /// Nodes that are safe in a user namespace, where the host has them: FUSE mounts and tunnels belong to the namespace.
 const OPTIONAL_DEVICES: &[&str] = &["/dev/fuse", "/dev/net/tun"];
 
@@ -33,7 +40,13 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: &[&str] = &[
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 /// The network's parameters are the container's own.
 const WRITABLE: &[&str] = &["/proc/sys/net"];
 
@@ -53,7 +66,11 @@ pub(crate) fn plan(spec: &ContainerSpec) -> Result<Plan> {
     let mut map = Vec::new();
     if let Some(ids) = spec.idmap {
         namespaces |= libc::CLONE_NEWUSER;
-        map.push(IdExtent { inside: 0, outside: ids.host_base, size: ids.range });
+        map.push(IdExtent {
+            inside: 0,
+            outside: ids.host_base,
+            size: ids.range,
+        });
     }
     if spec.time_namespace && std::path::Path::new("/proc/self/ns/time").exists() {
         namespaces |= CLONE_NEWTIME;
@@ -94,7 +111,11 @@ fn first_process(spec: &ContainerSpec) -> Result<ProcessPlan> {
     for limit in &spec.rlimits {
         let resource = process::rlimit_by_name(&limit.kind)
             .ok_or_else(|| Error::spec("rlimits.kind", format!("{:?} is not a limit", limit.kind)))?;
-        rlimits.push(RlimitPlan { resource, soft: limit.soft, hard: limit.hard });
+        rlimits.push(RlimitPlan {
+            resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        });
     }
     Ok(ProcessPlan {
         arguments: spec.init.clone(),
@@ -103,7 +124,10 @@ fn first_process(spec: &ContainerSpec) -> Result<ProcessPlan> {
         user: spec.user,
         group: spec.group,
         groups: Vec::new(),
-        capabilities: Some(CapabilitySets::system(spec.idmap.is_none(), &spec.drop_capabilities)?),
+        capabilities: Some(CapabilitySets::system(
+            spec.idmap.is_none(),
+            &spec.drop_capabilities,
+        )?),
         rlimits,
         no_new_privs: spec.no_new_privs,
         seccomp: spec.seccomp.then(|| (seccomp::default::program(spec.nesting), 0)),
@@ -115,12 +139,22 @@ fn first_process(spec: &ContainerSpec) -> Result<ProcessPlan> {
 /// `container=lxc` is how init systems and their scripts recognise a system container, whoever made it
 /// (systemd.io/CONTAINER_INTERFACE; OpenRC's `rc_sys`).
 fn environment(spec: &ContainerSpec) -> Vec<String> {
-    let defaults = [("PATH", DEFAULT_PATH), ("TERM", "linux"), ("HOME", "/root"), ("USER", "root"), ("container", "lxc")];
+    let defaults = [
+        ("PATH", DEFAULT_PATH),
+        ("TERM", "linux"),
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("container", "lxc"),
+    ];
     defaults
         .iter()
         .filter(|(name, _)| !spec.environment.contains_key(*name))
         .map(|(name, value)| format!("{name}={value}"))
-        .chain(spec.environment.iter().map(|(name, value)| format!("{name}={value}")))
+        .chain(
+            spec.environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        )
         .collect()
 }
 
@@ -141,9 +175,19 @@ fn base_mounts(layout: CgroupLayout) -> Result<Vec<MountPlan>> {
     mqueue.optional = true;
     Ok(vec![
         new("/proc", "proc", &[], NO_SPECIAL),
-        new("/dev", "tmpfs", &["mode=755", "size=1M"], attr::NOSUID | attr::NOEXEC | attr::STRICTATIME),
+        new(
+            "/dev",
+            "tmpfs",
+            &["mode=755", "size=1M"],
+            attr::NOSUID | attr::NOEXEC | attr::STRICTATIME,
+        ),
         // Group 5 is tty in every distribution.
-        new("/dev/pts", "devpts", &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"], attr::NOSUID | attr::NOEXEC),
+        new(
+            "/dev/pts",
+            "devpts",
+            &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            attr::NOSUID | attr::NOEXEC,
+        ),
         new("/dev/shm", "tmpfs", &["mode=1777"], attr::NOSUID | attr::NODEV),
         mqueue,
         new("/sys", "sysfs", &[], NO_SPECIAL | attr::RDONLY),
@@ -167,13 +211,24 @@ pub(crate) fn cgroup_mount(layout: CgroupLayout) -> Result<MountPlan> {
     let source = if layout == CgroupLayout::Unified || (layout == CgroupLayout::Auto && has_unified) {
         MountSource::Cgroup2
     } else {
-        let legacy: Vec<Hierarchy> = hierarchies.into_iter().filter(|h| h.version == Version::V1).collect();
+        let legacy: Vec<Hierarchy> = hierarchies
+            .into_iter()
+            .filter(|h| h.version == Version::V1)
+            .collect();
         if legacy.is_empty() {
-            return Err(Error::spec("cgroup_layout", "this host has no legacy cgroup hierarchies"));
+            return Err(Error::spec(
+                "cgroup_layout",
+                "this host has no legacy cgroup hierarchies",
+            ));
         }
         MountSource::Cgroup1(legacy)
     };
-    Ok(MountPlan { target: "/sys/fs/cgroup".to_owned(), source, attributes: NO_SPECIAL, optional: false })
+    Ok(MountPlan {
+        target: "/sys/fs/cgroup".to_owned(),
+        source,
+        attributes: NO_SPECIAL,
+        optional: false,
+    })
 }
 
 fn user_mount(mount: &Mount) -> MountPlan {
@@ -194,16 +249,37 @@ fn user_mount(mount: &Mount) -> MountPlan {
         attributes |= attr::RDONLY;
     }
     let source = if mount.is_bind() {
-        MountSource::Bind { path: PathBuf::from(&mount.source), recursive: has("rbind"), shift: mount.shift }
+        MountSource::Bind {
+            path: PathBuf::from(&mount.source),
+            recursive: has("rbind"),
+            shift: mount.shift,
+        }
     } else {
-        let options = mount.options.iter().filter(|option| option.contains('=')).cloned().collect();
-        MountSource::New { kind: mount.fstype.clone().unwrap_or_default(), options }
+        let options = mount
+            .options
+            .iter()
+            .filter(|option| option.contains('='))
+            .cloned()
+            .collect();
+        MountSource::New {
+            kind: mount.fstype.clone().unwrap_or_default(),
+            options,
+        }
     };
-    MountPlan { target: mount.target.clone(), source, attributes, optional: mount.optional || has("optional") }
+    MountPlan {
+        target: mount.target.clone(),
+        source,
+        attributes,
+        optional: mount.optional || has("optional"),
+    }
 }
 
 fn devices(spec: &ContainerSpec) -> Vec<DevicePlan> {
-    let plan = |path: &&str, optional| DevicePlan { source: PathBuf::from(path), target: (*path).to_owned(), optional };
+    let plan = |path: &&str, optional| DevicePlan {
+        source: PathBuf::from(path),
+        target: (*path).to_owned(),
+        optional,
+    };
     DEVICES
         .iter()
         .map(|path| plan(path, false))
@@ -221,7 +297,9 @@ pub(crate) fn device_rules(plan: &Plan) -> Vec<DeviceRule> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let mut rules = DEFAULT_RULES.to_vec();
     for device in &plan.devices {
-        let Ok(data) = std::fs::metadata(&device.source) else { continue };
+        let Ok(data) = std::fs::metadata(&device.source) else {
+            continue;
+        };
         let kind = if data.file_type().is_block_device() {
             DeviceKind::Block
         } else if data.file_type().is_char_device() {

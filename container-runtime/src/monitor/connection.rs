@@ -21,7 +21,11 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> std::io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, received: Vec::new(), deadline: Instant::now() + PATIENCE })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+            deadline: Instant::now() + PATIENCE,
+        })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -55,5 +59,9 @@ impl Connection {
     /// Answers. Responses are smaller than any socket buffer, so this does not block; a client that has gone gets none.
     pub(super) fn respond(mut self, status: u16, body: &[u8]) {
         drop(self.stream.write_all(&http::response(status, body)));
+        drop(self.stream.shutdown(std::net::Shutdown::Write));
+        // Closing with unread input would reset the connection, and the answer with it.
+        let mut rest = [0; 16 * 1024];
+        drop(self.stream.read(&mut rest));
     }
 }

@@ -69,15 +69,30 @@ impl Console {
 
     /// Adds what to wait for: the terminal, new clients, the clients.
     pub(super) fn watch<'a>(&'a self, list: &mut Vec<Watched<'a>>) {
-        let mut flags = if self.retry_at.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let mut flags = if self.retry_at.is_some() {
+            PollFlags::empty()
+        } else {
+            PollFlags::POLLIN
+        };
         if !self.typed.is_empty() && self.retry_at.is_none() {
             flags |= PollFlags::POLLOUT;
         }
         // poll(2) reports a hang-up even when nothing is asked for; while waiting to reopen, watch something quiet instead.
-        let terminal = if self.retry_at.is_some() { self.listener.as_fd() } else { self.master.as_fd() };
+        let terminal = if self.retry_at.is_some() {
+            self.listener.as_fd()
+        } else {
+            self.master.as_fd()
+        };
         list.push(watch(terminal, flags));
         let room = self.clients.len() < MAX_CLIENTS;
-        list.push(watch(self.listener.as_fd(), if room { PollFlags::POLLIN } else { PollFlags::empty() }));
+        list.push(watch(
+            self.listener.as_fd(),
+            if room {
+                PollFlags::POLLIN
+            } else {
+                PollFlags::empty()
+            },
+        ));
         for client in &self.clients {
             let mut flags = PollFlags::empty();
             if self.typed.len() < MAX_TYPED {
@@ -134,16 +149,26 @@ impl Console {
 
     /// Sets the terminal's size; programs are told by SIGWINCH.
     pub(super) fn resize(&self, width: u16, height: u16) -> Result<()> {
-        let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: height,
+            ws_col: width,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: the request reads a `winsize`.
         done(unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())
             .map_err(|e| Error::system("set the console's size", e))
     }
 
     fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
+        let Ok((stream, _)) = self.listener.accept() else {
+            return;
+        };
         if stream.set_nonblocking(true).is_ok() {
-            self.clients.push(Client { stream, backlog: VecDeque::new() });
+            self.clients.push(Client {
+                stream,
+                backlog: VecDeque::new(),
+            });
         }
     }
 
@@ -230,7 +255,11 @@ impl Log {
         let file = File::options().create(true).append(true).open(path);
         let file = file.map_err(|e| Error::file("open", path, e))?;
         let length = file.metadata().map(|data| data.len()).unwrap_or_default();
-        Ok(Self { path: path.to_path_buf(), file: Some(file), length })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: Some(file),
+            length,
+        })
     }
 
     /// A log that cannot be written must not stop the container; the first failure is reported.

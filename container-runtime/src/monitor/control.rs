@@ -73,15 +73,17 @@ impl Monitor {
             }),
             ("PUT", "/freeze") => self.freeze(true),
             ("PUT", "/thaw") => self.freeze(false),
-            ("PUT", "/console-size") => {
-                with_body(request, |size: Size| outcome(self.console.resize(size.width, size.height)))
-            }
+            ("PUT", "/console-size") => with_body(request, |size: Size| {
+                outcome(self.console.resize(size.width, size.height))
+            }),
             ("PUT", "/limits") => with_body(request, |limits: Limits| {
                 outcome(limits.validate().and_then(|()| self.cgroup.apply(&limits, false)))
             }),
-            (_, "/state" | "/metrics" | "/start" | "/kill" | "/freeze" | "/thaw" | "/console-size" | "/limits") => {
-                refuse(405, &format!("{} is not allowed here", request.method))
-            }
+            (
+                _,
+                "/state" | "/metrics" | "/start" | "/kill" | "/freeze" | "/thaw" | "/console-size"
+                | "/limits",
+            ) => refuse(405, &format!("{} is not allowed here", request.method)),
             _ => refuse(404, &format!("{} does not exist", request.path)),
         }
     }
@@ -104,8 +106,11 @@ impl Monitor {
     }
 
     fn freeze(&mut self, frozen: bool) -> Answer {
-        let (from, to) =
-            if frozen { (Phase::Running, Phase::Frozen) } else { (Phase::Frozen, Phase::Running) };
+        let (from, to) = if frozen {
+            (Phase::Running, Phase::Frozen)
+        } else {
+            (Phase::Frozen, Phase::Running)
+        };
         if self.phase == to {
             return (200, b"{}".to_vec());
         }

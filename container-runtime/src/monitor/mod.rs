@@ -55,7 +55,10 @@ pub(crate) struct Monitor {
 
 /// Runs a container from its run directory to its end. Writes `exit.json` whatever happens.
 pub fn run(dir: &Path) -> Result<()> {
-    drop(run_dir::remove(dir.join(run_dir::EXIT)));
+    // Of an earlier run: whoever waits for them must see this one's.
+    for name in [run_dir::EXIT, run_dir::PID, run_dir::CONTAINER] {
+        run_dir::remove(dir.join(name))?;
+    }
     let outcome = Monitor::create(dir).and_then(|mut monitor| {
         let ended = monitor.serve();
         monitor.finish(ended)
@@ -91,11 +94,22 @@ impl Monitor {
         let control = listen(&dir.join(run_dir::CONTROL_SOCKET))?;
         let clients = listen(&dir.join(run_dir::CONSOLE_SOCKET))?;
         let plan = system::plan(&spec)?;
-        let owner = (IdExtent::outside(&plan.uid_map, 0), IdExtent::outside(&plan.gid_map, 0));
+        let owner = (
+            IdExtent::outside(&plan.uid_map, 0),
+            IdExtent::outside(&plan.gid_map, 0),
+        );
         let owner = (owner.0.unwrap_or(0), owner.1.unwrap_or(0));
-        let cgroup = Cgroup::create(&name, &spec.limits, Some(&system::device_rules(&plan)), Some(owner))?;
+        let cgroup = Cgroup::create(
+            &name,
+            &spec.limits,
+            Some(&system::device_rules(&plan)),
+            Some(owner),
+        )?;
         let made = launch::create(&plan, &cgroup).and_then(|mut created| {
-            let terminal = created.console.take().ok_or_else(|| Error::Child("no console".to_owned()))?;
+            let terminal = created
+                .console
+                .take()
+                .ok_or_else(|| Error::Child("no console".to_owned()))?;
             Ok((created, Console::new(terminal, clients, &spec.console_log)?))
         });
         let (created, console) = match made {
@@ -138,7 +152,10 @@ impl Monitor {
         };
         run_dir::write_document(&self.dir, run_dir::CONTAINER, &container, false)?;
         let pid = std::process::id() as i32;
-        let own = PidFile { pid, start_time: process::start_time(pid).unwrap_or_default() };
+        let own = PidFile {
+            pid,
+            start_time: process::start_time(pid).unwrap_or_default(),
+        };
         run_dir::write_document(&self.dir, run_dir::PID, &own, false)
     }
 
@@ -165,7 +182,10 @@ impl Monitor {
                 self.kill_all();
             }
             if ready.init {
-                match waitid(Id::PIDFd(self.created.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+                match waitid(
+                    Id::PIDFd(self.created.pidfd.as_fd()),
+                    WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG,
+                ) {
                     Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                     Ok(status) => return Ok(status),
                     Err(error) => return Err(Error::system("wait for init", error)),
@@ -181,11 +201,19 @@ impl Monitor {
             reading(self.signals.as_fd()),
             PollFd::new(
                 self.control.as_fd(),
-                if self.connections.len() < MAX_CONNECTIONS { PollFlags::POLLIN } else { PollFlags::empty() },
+                if self.connections.len() < MAX_CONNECTIONS {
+                    PollFlags::POLLIN
+                } else {
+                    PollFlags::empty()
+                },
             ),
         ];
         let fixed = watched.len();
-        watched.extend(self.connections.iter().map(|connection| reading(connection.as_fd())));
+        watched.extend(
+            self.connections
+                .iter()
+                .map(|connection| reading(connection.as_fd())),
+        );
         let first_console = watched.len();
         self.console.watch(&mut watched);
         match poll(&mut watched, self.timeout()) {
@@ -208,7 +236,10 @@ impl Monitor {
     /// Nothing to do is the rule: then the process sleeps until something happens.
     fn timeout(&self) -> PollTimeout {
         let now = Instant::now();
-        let deadlines = self.kill_at.into_iter().chain(self.connections.iter().map(Connection::deadline));
+        let deadlines = self
+            .kill_at
+            .into_iter()
+            .chain(self.connections.iter().map(Connection::deadline));
         let next = deadlines.chain(self.console.retry_at()).min();
         next.map_or(PollTimeout::NONE, |at| {
             let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -299,7 +330,11 @@ impl Monitor {
         run_dir::remove(self.dir.join(run_dir::CONTAINER))?;
         let mut exit = explain(ended?, oom_kills);
         if let Some(error) = self.start_error.take() {
-            exit = ExitFile { reason: ExitReason::Error, message: error, ..exit };
+            exit = ExitFile {
+                reason: ExitReason::Error,
+                message: error,
+                ..exit
+            };
         }
         log(&exit.message);
         destroyed?;
@@ -320,22 +355,41 @@ struct Ready {
 /// an init with these, because signals without handler are ignored there (pid_namespaces(7)).
 fn explain(status: WaitStatus, oom_kills: u64) -> ExitFile {
     let (reason, status, message) = match status {
-        WaitStatus::Signaled(_, Signal::SIGHUP, _) => (ExitReason::Reset, None, "the container reboots".to_owned()),
-        WaitStatus::Signaled(_, Signal::SIGINT, _) => {
-            (ExitReason::Poweroff, None, "the container has powered off".to_owned())
+        WaitStatus::Signaled(_, Signal::SIGHUP, _) => {
+            (ExitReason::Reset, None, "the container reboots".to_owned())
         }
+        WaitStatus::Signaled(_, Signal::SIGINT, _) => (
+            ExitReason::Poweroff,
+            None,
+            "the container has powered off".to_owned(),
+        ),
         WaitStatus::Signaled(_, Signal::SIGKILL, _) if oom_kills > 0 => (
             ExitReason::Killed,
             Some(128 + libc::SIGKILL),
             "init was killed: the container had used up its memory".to_owned(),
         ),
-        WaitStatus::Signaled(_, signal, _) => {
-            (ExitReason::Killed, Some(128 + signal as i32), format!("init was killed by {signal}"))
-        }
-        WaitStatus::Exited(_, code) => (ExitReason::Exited, Some(code), format!("init has ended with status {code}")),
-        other => (ExitReason::Error, None, format!("init ended in an unknown way: {other:?}")),
+        WaitStatus::Signaled(_, signal, _) => (
+            ExitReason::Killed,
+            Some(128 + signal as i32),
+            format!("init was killed by {signal}"),
+        ),
+        WaitStatus::Exited(_, code) => (
+            ExitReason::Exited,
+            Some(code),
+            format!("init has ended with status {code}"),
+        ),
+        other => (
+            ExitReason::Error,
+            None,
+            format!("init ended in an unknown way: {other:?}"),
+        ),
     };
-    ExitFile { reason, status, message, oom_kills }
+    ExitFile {
+        reason,
+        status,
+        message,
+        oom_kills,
+    }
 }
 
 fn catch_signals() -> Result<SignalFd> {
@@ -343,7 +397,8 @@ fn catch_signals() -> Result<SignalFd> {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
         set.add(signal);
     }
-    set.thread_block().map_err(|e| Error::system("block signals", e))?;
+    set.thread_block()
+        .map_err(|e| Error::system("block signals", e))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(|e| Error::system("watch signals", e))
 }
@@ -356,7 +411,10 @@ fn listen(path: &Path) -> Result<UnixListener> {
 
 /// A read or write that may be tried again later.
 fn would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// Descriptors live as long as their owner is borrowed.

@@ -52,7 +52,12 @@ pub(super) fn console(root: &RootDir, (width, height): (u16, u16)) -> Result<Ter
         let master = pts.open_at("ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
         let unlock: libc::c_int = 0;
         let mut number: libc::c_uint = 0;
-        let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: height,
+            ws_col: width,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: each request gets a pointer to the type it reads or writes.
         let slave = unsafe {
             done(libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock).into())?;

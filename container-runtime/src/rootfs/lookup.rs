@@ -69,7 +69,9 @@ impl RootDir {
     /// Whether the regular file at `path` holds these bytes (within its first megabytes).
     pub fn contains(&self, path: impl AsRef<Path>, needle: &[u8]) -> bool {
         // O_NONBLOCK: an image's FIFO must not hold us up.
-        let Ok(fd) = self.open_at(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY) else { return false };
+        let Ok(fd) = self.open_at(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY) else {
+            return false;
+        };
         let file = File::from(fd);
         if !file.metadata().is_ok_and(|data| data.is_file()) {
             return false;
@@ -86,7 +88,7 @@ impl RootDir {
     pub(crate) fn fixed_target(&self, path: &str) -> Result<OwnedFd> {
         let shown = || path.to_owned();
         let relative = inner(Path::new(path));
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
         let resolve = IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
         match open_below(&self.fd, relative, flags, 0, resolve) {
             Ok(fd) => return Ok(fd),
@@ -117,7 +119,13 @@ impl RootDir {
             TargetKind::Directory => make_dir(directory.as_fd(), Path::new(name), 0o755)?,
             TargetKind::File => {
                 let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-                drop(open_below(&directory, Path::new(name), flags, 0o644, libc::RESOLVE_BENEATH)?);
+                drop(open_below(
+                    &directory,
+                    Path::new(name),
+                    flags,
+                    0o644,
+                    libc::RESOLVE_BENEATH,
+                )?);
             }
         }
         self.open_at(relative, libc::O_PATH)
@@ -150,7 +158,11 @@ impl RootDir {
 /// The path without its leading slash; `.` for the root.
 fn inner(path: &Path) -> &Path {
     let path = path.strip_prefix("/").unwrap_or(path);
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 /// mkdirat(2) of one name; existing is fine.

@@ -32,7 +32,10 @@ pub(crate) fn make_new(mounts: &[MountPlan]) -> Result<Vec<Option<OwnedFd>>> {
             match made {
                 Ok(tree) => Ok(Some(tree)),
                 Err(_) if mount.optional => Ok(None),
-                Err(source) => Err(Error::system(format!("make the file system for {}", mount.target), source)),
+                Err(source) => Err(Error::system(
+                    format!("make the file system for {}", mount.target),
+                    source,
+                )),
             }
         })
         .collect()
@@ -46,7 +49,9 @@ pub(crate) fn attach_all(
     binds: &[Option<OwnedFd>],
 ) -> Result<()> {
     for ((mount, made), bind) in mounts.iter().zip(made).zip(binds) {
-        let Some(tree) = made.as_ref().or(bind.as_ref()) else { continue };
+        let Some(tree) = made.as_ref().or(bind.as_ref()) else {
+            continue;
+        };
         let kind = match &mount.source {
             MountSource::Bind { .. } if !is_directory(tree) => TargetKind::File,
             _ => TargetKind::Directory,
@@ -54,7 +59,8 @@ pub(crate) fn attach_all(
         let target = if is_fixed(mount) {
             root.fixed_target(&mount.target)?
         } else {
-            root.target(&mount.target, kind).map_err(|e| Error::file("make", &mount.target, e))?
+            root.target(&mount.target, kind)
+                .map_err(|e| Error::file("make", &mount.target, e))?
         };
         attach(tree, target).map_err(|e| Error::system(format!("mount {}", mount.target), e))?;
         if let MountSource::Cgroup1(hierarchies) = &mount.source {
@@ -67,7 +73,9 @@ pub(crate) fn attach_all(
 /// New file systems below the kernel's directories; binds go wherever the user wants.
 fn is_fixed(mount: &MountPlan) -> bool {
     !matches!(mount.source, MountSource::Bind { .. })
-        && FIXED.iter().any(|place| Path::new(&mount.target).starts_with(place))
+        && FIXED
+            .iter()
+            .any(|place| Path::new(&mount.target).starts_with(place))
 }
 
 pub(super) fn is_directory(fd: impl AsFd) -> bool {
@@ -77,9 +85,13 @@ pub(super) fn is_directory(fd: impl AsFd) -> bool {
 /// The mounts below a tmpfs at `/sys/fs/cgroup`, as systemd and other init systems of the v1 time expect them: one directory per
 /// hierarchy, a link for each of several controllers in one.
 fn legacy_hierarchies(base: &OwnedFd, hierarchies: &[Hierarchy], attributes: u64) -> Result<()> {
-    let dir = RootDir::from_fd(base.try_clone().map_err(|e| Error::system("copy a descriptor", e))?);
+    let dir = RootDir::from_fd(
+        base.try_clone()
+            .map_err(|e| Error::system("copy a descriptor", e))?,
+    );
     for hierarchy in hierarchies {
-        let failed = |e: io::Error| Error::system(format!("mount cgroup {}", hierarchy.controllers.join(",")), e);
+        let failed =
+            |e: io::Error| Error::system(format!("mount cgroup {}", hierarchy.controllers.join(",")), e);
         let fs = NewFs::open("cgroup").map_err(failed)?;
         let mut name = Vec::new();
         for controller in &hierarchy.controllers {

@@ -27,7 +27,9 @@ pub(super) fn read_only(root: &RootDir, paths: &[String], writable: &[String]) -
         }
     }
     for path in paths {
-        let Some(place) = existing(root, path)? else { continue };
+        let Some(place) = existing(root, path)? else {
+            continue;
+        };
         let tree = copy(path, &place)?;
         change(&tree, attr::RDONLY, 0, true)
             .and_then(|()| attach(&tree, &place))
@@ -43,13 +45,16 @@ pub(super) fn read_only(root: &RootDir, paths: &[String], writable: &[String]) -
 
 fn copy(path: &str, place: &OwnedFd) -> Result<OwnedFd> {
     use std::os::fd::AsFd;
-    clone_tree(Some(place.as_fd()), Path::new(""), true).map_err(|e| Error::file("copy the mount of", path, e))
+    clone_tree(Some(place.as_fd()), Path::new(""), true)
+        .map_err(|e| Error::file("copy the mount of", path, e))
 }
 
 /// Covers directories with an empty read-only file system and files with `/dev/null`.
 pub(super) fn mask(root: &RootDir, paths: &[String]) -> Result<()> {
     for path in paths {
-        let Some(place) = existing(root, path)? else { continue };
+        let Some(place) = existing(root, path)? else {
+            continue;
+        };
         let cover = || -> io::Result<()> {
             let tree = if is_directory(&place) {
                 let attributes = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -62,11 +62,21 @@ pub(crate) struct Filter {
 }
 
 fn statement(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: (BPF_JMP | code | BPF_K) as u16, jt, jf, k }
+    libc::sock_filter {
+        code: (BPF_JMP | code | BPF_K) as u16,
+        jt,
+        jf,
+        k,
+    }
 }
 
 fn load(offset: u32) -> libc::sock_filter {
@@ -107,7 +117,9 @@ impl Filter {
         }
         for rule in &self.rules {
             // A call that this ABI does not have cannot be made.
-            let Some(number) = syscalls::by_name(&rule.name).and_then(&pick) else { continue };
+            let Some(number) = syscalls::by_name(&rule.name).and_then(&pick) else {
+                continue;
+            };
             let block = block(rule);
             program.push(jump(BPF_JEQ, number, 0, block.len() as u8));
             program.extend(block);

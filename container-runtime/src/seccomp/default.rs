@@ -50,20 +50,32 @@ const AF_VSOCK: u64 = 40;
 /// The filter.
 pub(crate) fn filter(nesting: bool) -> Filter {
     let refuse = |errno: i32| libc::SECCOMP_RET_ERRNO | errno as u32;
-    let rule = |name: &str, errno| Rule { name: name.to_owned(), conditions: Vec::new(), action: refuse(errno) };
+    let rule = |name: &str, errno| Rule {
+        name: name.to_owned(),
+        conditions: Vec::new(),
+        action: refuse(errno),
+    };
     let mut rules: Vec<Rule> = FORBIDDEN.iter().map(|name| rule(name, libc::EPERM)).collect();
     if !nesting {
         rules.extend(ONLY_NESTED.iter().map(|name| rule(name, libc::ENOSYS)));
     }
     rules.push(Rule {
         name: "umount2".to_owned(),
-        conditions: vec![Comparison { argument: 1, operator: Operator::Masked(MNT_FORCE), value: MNT_FORCE }],
+        conditions: vec![Comparison {
+            argument: 1,
+            operator: Operator::Masked(MNT_FORCE),
+            value: MNT_FORCE,
+        }],
         action: refuse(libc::EACCES),
     });
     rules.push(Rule {
         name: "socket".to_owned(),
         // The kernel takes the family as an int: the upper half of the register does not count.
-        conditions: vec![Comparison { argument: 0, operator: Operator::Masked(0xffff_ffff), value: AF_VSOCK }],
+        conditions: vec![Comparison {
+            argument: 0,
+            operator: Operator::Masked(0xffff_ffff),
+            value: AF_VSOCK,
+        }],
         action: refuse(libc::EAFNOSUPPORT),
     });
     Filter {

@@ -23,9 +23,19 @@ const SET_MODE_FILTER: libc::c_uint = 1;
 /// Puts this process and all its descendants under the filter. Needs `no_new_privs` or `CAP_SYS_ADMIN` in its user namespace.
 pub(crate) fn install(program: &Program, flags: u64) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut(),
+    };
     // SAFETY: the program is valid for the call; the kernel copies and checks it.
-    done(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) })
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            flags,
+            std::ptr::from_ref(&program),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -18,7 +18,11 @@ pub(crate) fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// The result of a system call that returns 0.
 pub(crate) fn done(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// A C string; text with a zero byte is an invalid argument, as the kernel would say of a path that does not exist.

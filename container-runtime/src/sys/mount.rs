@@ -88,8 +88,12 @@ fn set_attributes(tree: BorrowedFd<'_>, attributes: &MountAttr, recursive: bool)
 
 /// Adds attributes to a mount, clears others, and takes it out of its propagation group.
 pub(crate) fn change(tree: impl AsFd, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
-    let attributes =
-        MountAttr { attr_set: set, attr_clr: clear, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    let attributes = MountAttr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
     set_attributes(tree.as_fd(), &attributes, recursive)
 }
 
@@ -117,10 +121,18 @@ impl NewFs {
     fn configure(&self, command: libc::c_uint, key: Option<&str>, value: Option<&str>) -> io::Result<()> {
         let key = key.map(c_string).transpose()?;
         let value = value.map(c_string).transpose()?;
-        let pointer = |text: &Option<std::ffi::CString>| text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr());
+        let pointer =
+            |text: &Option<std::ffi::CString>| text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr());
         // SAFETY: key and value are null or valid C strings that outlive the call.
         done(unsafe {
-            libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, pointer(&key), pointer(&value), 0)
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.0.as_raw_fd(),
+                command,
+                pointer(&key),
+                pointer(&value),
+                0,
+            )
         })
     }
 
@@ -136,7 +148,14 @@ impl NewFs {
     pub(crate) fn mount(self, attributes: u64) -> io::Result<OwnedFd> {
         self.configure(FSCONFIG_CMD_CREATE, None, None)?;
         // SAFETY: plain integers.
-        owned(unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes as libc::c_uint) })
+        owned(unsafe {
+            libc::syscall(
+                libc::SYS_fsmount,
+                self.0.as_raw_fd(),
+                FSMOUNT_CLOEXEC,
+                attributes as libc::c_uint,
+            )
+        })
     }
 }
 
@@ -150,7 +169,13 @@ pub(crate) fn new_fs(kind: &str, options: &[&str], attributes: u64) -> io::Resul
 }
 
 /// openat2(2): opens `path` below `dir` under the rules of `resolve`.
-pub(crate) fn open_below(dir: impl AsFd, path: &Path, flags: i32, mode: u32, resolve: u64) -> io::Result<OwnedFd> {
+pub(crate) fn open_below(
+    dir: impl AsFd,
+    path: &Path,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
     let path = c_string(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: `open_how` consists of integers, for which zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };

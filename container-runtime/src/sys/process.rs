@@ -38,7 +38,13 @@ pub(crate) unsafe fn clone_process(namespaces: i32, cgroup: Option<&OwnedFd>) ->
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: `args` is valid and of the given size; without CLONE_VM and a stack this is a fork, which the caller may do.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut args), size_of::<libc::clone_args>()) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            std::ptr::from_mut(&mut args),
+            size_of::<libc::clone_args>(),
+        )
+    };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Clone::Child),
@@ -57,7 +63,13 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 pub(crate) fn pidfd_kill(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: plain integers and a null siginfo.
     done(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<u8>(),
+            0,
+        )
     })
 }
 
