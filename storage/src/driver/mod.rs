@@ -1,0 +1,1 @@
+//! How a pool keeps its volumes: one driver a file.
