@@ -4,8 +4,9 @@
 //! because a connection that goes wrong then concerns nobody else.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -72,7 +73,7 @@ pub fn device(path: &Path) -> io::Result<Infallible> {
         let stream = device.try_clone()?;
         let result = runtime()?.block_on(async { server::serve(AsyncFile::new(stream)?).await });
         if let Err(error) = result {
-            eprintln!("virga-agent: {}: {error}", path.display());
+            complain(format_args!("{}: {error}", path.display()));
         }
         std::thread::sleep(DEVICE_PAUSE);
     }
@@ -104,11 +105,11 @@ fn accept_all(listener: &OwnedFd) -> io::Result<Infallible> {
         let spawned = thread.spawn(move || {
             let _guard = guard;
             if let Err(error) = serve(fd) {
-                eprintln!("virga-agent: connection: {error}");
+                complain(format_args!("connection: {error}"));
             }
         });
         if let Err(error) = spawned {
-            eprintln!("virga-agent: no thread for a connection: {error}");
+            complain(format_args!("no thread for a connection: {error}"));
         }
     }
 }
@@ -136,6 +137,11 @@ pub fn standard_input() -> io::Result<()> {
     let fd = io::stdin().as_fd().try_clone_to_owned()?;
     UnixStream::from(fd.try_clone()?).set_nonblocking(true)?;
     serve(fd).map_err(io::Error::other)
+}
+
+/// Unlike `eprintln!`, this does not end the thread when nobody listens.
+fn complain(message: impl Display) {
+    let _ = writeln!(io::stderr(), "virga-agent: {message}");
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -20,7 +20,7 @@ mod superblock;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{CONFIG_PATH, GuestConfig, InitMode, Listen};
@@ -60,9 +60,16 @@ pub fn run() -> ! {
     power::end(ShutdownAction::Poweroff)
 }
 
-/// A line on the console.
+/// A line on the console, or, where that does not work, in the kernel's log. Never fails: it is called when all
+/// else has.
 fn say(message: impl Display) {
-    eprintln!("virga-agent: {message}");
+    let line = format!("virga-agent: {message}\n");
+    let Err(error) = std::io::stderr().write_all(line.as_bytes()) else {
+        return;
+    };
+    if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
+        let _ = log.write_all(format!("{} (on the console: {error})\n", line.trim_end()).as_bytes());
+    }
 }
 
 /// Says what failed and goes on without it.
