@@ -11,6 +11,7 @@ use crate::operations::Operations;
 use crate::paths::StatePaths;
 use crate::pools::Pools;
 use crate::store::{SqliteStore, Store};
+use crate::used_by::Users;
 use crate::{ApiError, instances, recovery};
 
 /// What to make on the first start.
@@ -40,6 +41,10 @@ pub struct Daemon {
     pub server: ServerInfo,
     /// Containers and virtual machines.
     pub instances: instances::Manager,
+    /// Who uses what.
+    pub users: Users,
+    /// Storage drivers that work on this host.
+    pub supported_drivers: Vec<api::ServerStorageDriver>,
     /// Cancelled when the daemon is to end.
     pub stop: CancellationToken,
     /// When it started.
@@ -71,6 +76,8 @@ impl Daemon {
             pools: Pools::default(),
             server: ServerInfo::read(),
             instances: instances::Manager::new(&paths),
+            users: Users::default(),
+            supported_drivers: Vec::new(),
             stop: CancellationToken::new(),
             started: Instant::now(),
             paths,

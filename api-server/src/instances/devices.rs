@@ -7,8 +7,7 @@ use std::str::FromStr;
 use api::{Devices, InstanceType, Map};
 use network::HwAddr;
 
-use super::limits;
-use crate::ApiError;
+use crate::{ApiError, config_keys};
 
 /// All devices of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +157,7 @@ impl Entry<'_> {
     }
 
     fn is_true(&self, key: &str) -> bool {
-        crate::config_keys::is_true(self.get(key))
+        config_keys::is_true(self.get(key))
     }
 
     fn known(&self, keys: &[&str]) -> Result<(), String> {
@@ -184,9 +183,10 @@ impl Entry<'_> {
         }
         let size = match self.get("size") {
             "" => None,
-            text => Some(limits::bytes(text).ok_or_else(|| {
-                format!("Invalid value for device option \"size\": {text:?} is not a size such as 10GiB")
-            })?),
+            text => Some(
+                config_keys::parse_bytes(text)
+                    .map_err(|error| format!("Invalid value for device option \"size\": {error}"))?,
+            ),
         };
         Ok(RootDisk {
             device: self.device.to_owned(),

@@ -4,6 +4,7 @@ use api::{Devices, Map, Profile};
 
 use super::record::InstanceRecord;
 use crate::ApiError;
+use crate::projects::{self, Feature};
 use crate::store::{self, Store, keys};
 
 /// What an instance comes to with its profiles.
@@ -42,7 +43,7 @@ pub fn merge(profiles: &[Profile], config: &Map, devices: &Devices) -> Expanded 
 
 /// Loads profiles in order. One that does not exist is Incus' 404.
 pub fn load_profiles(store: &dyn Store, project: &str, names: &[String]) -> Result<Vec<Profile>, ApiError> {
-    let project = crate::projects::profiles_project(store, project)?;
+    let project = projects::effective(store, project, Feature::Profiles)?;
     names
         .iter()
         .map(|name| match store::get_as::<Profile>(store, &keys::profile(&project, name))? {
@@ -54,7 +55,7 @@ pub fn load_profiles(store: &dyn Store, project: &str, names: &[String]) -> Resu
 
 /// An instance with its profiles. A profile that has disappeared counts for nothing: an instance can always be shown.
 pub fn expand(store: &dyn Store, record: &InstanceRecord) -> Result<Expanded, ApiError> {
-    let project = crate::projects::profiles_project(store, &record.project)?;
+    let project = projects::effective(store, &record.project, Feature::Profiles)?;
     let mut profiles = Vec::with_capacity(record.profiles.len());
     for name in &record.profiles {
         if let Some((profile, _)) = store::get_as::<Profile>(store, &keys::profile(&project, name))? {

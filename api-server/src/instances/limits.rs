@@ -55,30 +55,6 @@ pub fn count_of_set(set: &str) -> u64 {
         .sum()
 }
 
-/// Reads a size with Incus' units: none or `B`, decimal `kB`…`EB`, binary `KiB`…`EiB`.
-pub fn bytes(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 13] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("TiB", 1 << 40),
-        ("PiB", 1 << 50),
-        ("EiB", 1 << 60),
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-        ("PB", 1_000_000_000_000_000),
-        ("EB", 1_000_000_000_000_000_000),
-        ("B", 1),
-    ];
-    let (number, factor) = UNITS
-        .iter()
-        .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)))
-        .unwrap_or((text, 1));
-    number.trim_end().parse::<u64>().ok()?.checked_mul(factor)
-}
-
 /// Memory of the host, in bytes.
 pub fn host_memory() -> u64 {
     std::fs::read_to_string("/proc/meminfo")
@@ -99,9 +75,9 @@ pub fn memory(value: &str) -> Result<Option<u64>, ApiError> {
     match share {
         Some(Ok(percent @ 1..=100)) => Ok(Some(host_memory() / 100 * percent)),
         Some(_) => Err(invalid("limits.memory", value, "a share is 1% to 100%")),
-        None => match bytes(value) {
-            Some(0) | None => Err(invalid("limits.memory", value, "use a size such as 512MiB, or a share such as 50%")),
-            Some(bytes) => Ok(Some(bytes)),
+        None => match crate::config_keys::parse_bytes(value) {
+            Ok(0) | Err(_) => Err(invalid("limits.memory", value, "use a size such as 512MiB, or a share such as 50%")),
+            Ok(bytes) => Ok(Some(bytes)),
         },
     }
 }

@@ -8,18 +8,6 @@ fn config(pairs: &[(&str, &str)]) -> Expanded {
 }
 
 #[test]
-fn sizes_have_decimal_and_binary_units() {
-    assert_eq!(bytes("10"), Some(10));
-    assert_eq!(bytes("10B"), Some(10));
-    assert_eq!(bytes("1kB"), Some(1000));
-    assert_eq!(bytes("256MiB"), Some(256 << 20));
-    assert_eq!(bytes("1GiB"), Some(1 << 30));
-    assert_eq!(bytes("99999999EiB"), None);
-    assert_eq!(bytes("1.5GiB"), None);
-    assert_eq!(bytes(""), None);
-}
-
-#[test]
 fn a_number_of_processors_is_a_quota_and_a_set_is_a_set() {
     assert_eq!(of_container(&config(&[("limits.cpu", "2")])).unwrap().cpu_quota_us, Some(200_000));
     assert_eq!(of_container(&config(&[("limits.cpu", "0-1,3")])).unwrap().cpu_set.as_deref(), Some("0-1,3"));

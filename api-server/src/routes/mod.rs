@@ -1,12 +1,36 @@
 //! All endpoints. One module per kind of resource; each gives its routes.
 
+mod events;
+mod internal;
+mod operations;
+mod server;
+
 use std::sync::Arc;
 
 use axum::Router;
+use axum::response::Response;
+use http::Method;
 
-use crate::{Daemon, instances};
+use crate::{ApiError, Daemon, instances};
 
 /// The whole API.
 pub fn router(daemon: Arc<Daemon>) -> Router {
-    Router::new().merge(instances::routes()).with_state(daemon)
+    Router::new()
+        .merge(server::routes())
+        .merge(events::routes())
+        .merge(operations::routes())
+        .merge(internal::routes())
+        .merge(instances::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(daemon)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(http::StatusCode::NOT_FOUND, "not found")
+}
+
+/// Incus answers 404, not 405.
+async fn no_such_method(method: Method) -> Result<Response, ApiError> {
+    Err(ApiError::new(http::StatusCode::NOT_FOUND, format!("Method {:?} not found", method.as_str())))
 }
