@@ -57,9 +57,11 @@ pub(crate) enum Magic {
 }
 
 pub(crate) fn magic_of(path: &Path) -> Result<Magic> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let file = File::open(path).map_err(Error::io("open", path))?;
     let mut head = Vec::with_capacity(512);
-    file.by_ref().take(512).read_to_end(&mut head).map_err(Error::io("read", path))?;
+    file.take(512)
+        .read_to_end(&mut head)
+        .map_err(Error::io("read", path))?;
     Ok(match head.as_slice() {
         [0x1f, 0x8b, ..] => Magic::Compressed(Compression::Gzip),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Magic::Compressed(Compression::Xz),
@@ -100,16 +102,22 @@ pub(crate) fn open_tar(path: &Path) -> Result<(Box<dyn Read>, ReadSoFar)> {
     let compression = match magic_of(path)? {
         Magic::Compressed(compression) => compression,
         _ => {
-            return Err(Error::NotAnImage {
-                path: path.to_owned(),
-                reason: "it is no tar file, plain or compressed by gzip, xz or zstd".into(),
-            });
+            return Err(Error::invalid(
+                path,
+                "it is no tar file, plain or compressed by gzip, xz or zstd",
+            ));
         }
     };
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     file.seek(SeekFrom::Start(0)).map_err(Error::io("read", path))?;
     let count = ReadSoFar::default();
-    let file = BufReader::with_capacity(256 << 10, Counted { inner: file, count: count.clone() });
+    let file = BufReader::with_capacity(
+        256 << 10,
+        Counted {
+            inner: file,
+            count: count.clone(),
+        },
+    );
     let stream: Box<dyn Read> = match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
@@ -133,7 +141,10 @@ impl<W: Write> Compressor<W> {
     pub(crate) fn new(compression: Compression, writer: W) -> std::io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::None(writer),
-            Compression::Gzip => Self::Gzip(flate2::write::GzEncoder::new(writer, flate2::Compression::default())),
+            Compression::Gzip => Self::Gzip(flate2::write::GzEncoder::new(
+                writer,
+                flate2::Compression::default(),
+            )),
             Compression::Xz => Self::Xz(liblzma::write::XzEncoder::new(writer, 6)),
             Compression::Zstd => Self::Zstd(zstd::Encoder::new(writer, 3)?),
         })

@@ -16,13 +16,13 @@ pub enum Error {
     /// `metadata.yaml` does not say what it must.
     #[error("invalid metadata.yaml: {0}")]
     Metadata(String),
-    /// An entry of the archive would escape the destination or is otherwise hostile.
+    /// An entry of the archive would escape the destination or is otherwise hostile or damaged.
     #[error("image entry {path:?} refused: {reason}")]
     Hostile {
         /// The entry.
         path: PathBuf,
         /// Which rule it breaks.
-        reason: &'static str,
+        reason: String,
     },
     /// The image unpacks to more than it may.
     #[error("image exceeds the limit of {limit} {what}")]
@@ -32,14 +32,19 @@ pub enum Error {
         /// How many are allowed.
         limit: u64,
     },
-    /// The format needs something this host does not have.
-    #[error("{0}")]
-    Unsupported(String),
+    /// A program that does part of the work is not installed.
+    #[error("{tool} is not installed; install Debian's package {package}")]
+    MissingTool {
+        /// The program.
+        tool: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
     /// The caller raised the cancellation flag.
     #[error("cancelled")]
     Cancelled,
     /// The disk is full.
-    #[error("no space left while {action} {path:?}")]
+    #[error("no space left while trying to {action} {path:?}")]
     NoSpace {
         /// What was being done.
         action: &'static str,
@@ -56,8 +61,8 @@ pub enum Error {
         /// What it said, shortened.
         stderr: String,
     },
-    /// An operating system call failed, or the archive is damaged.
-    #[error("failed {action} {path:?}")]
+    /// An operating system call failed.
+    #[error("cannot {action} {path:?}: {source}")]
     Io {
         /// What was being done.
         action: &'static str,
@@ -71,11 +76,48 @@ pub enum Error {
 
 impl Error {
     /// Wraps an operating system error, telling a full disk from the rest.
-    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        let (path, source) = (path.as_ref().to_path_buf(), source.into());
-        match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => Self::NoSpace { action, path },
-            _ => Self::Io { action, path, source },
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::NoSpace {
+                action,
+                path: path.clone(),
+            },
+            _ => Self::Io {
+                action,
+                path: path.clone(),
+                source,
+            },
         }
+    }
+
+    pub(crate) fn entry(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Hostile {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn invalid(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Invalid(format!("{}: {reason}", path.display()))
+    }
+
+    pub(crate) fn cannot_run(tool: &'static str, package: &'static str) -> impl Fn(io::Error) -> Self {
+        move |err| match err.kind() {
+            io::ErrorKind::NotFound => Self::MissingTool { tool, package },
+            _ => Self::Tool {
+                tool,
+                status: "not started".into(),
+                stderr: err.to_string(),
+            },
+        }
+    }
+
+    /// True when the image itself is at fault, not this host.
+    pub fn is_invalid_image(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid(_) | Self::Metadata(_) | Self::Hostile { .. } | Self::TooLarge { .. }
+        )
     }
 }

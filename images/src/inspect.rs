@@ -1,10 +1,16 @@
 //! What an uploaded image is, without unpacking it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path};
 
-use crate::error::Result;
-use crate::metadata::Template;
+use sha2::{Digest, Sha256};
+
+use crate::compression::{Magic, magic_of, open_tar};
+use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
+use crate::metadata::{METADATA_MAX, Metadata, Template};
 
 /// What an image can become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,13 +52,119 @@ pub struct ImageInfo {
     pub templates: BTreeMap<String, Template>,
 }
 
+impl ImageInfo {
+    fn new(metadata: Metadata, kind: ImageKind, files: &[&Path]) -> Result<Self> {
+        let (fingerprint, size) = fingerprint(files)?;
+        let Metadata {
+            architecture,
+            creation_date,
+            expiry_date,
+            properties,
+            templates,
+        } = metadata;
+        Ok(Self {
+            fingerprint,
+            size,
+            kind,
+            architecture,
+            creation_date,
+            expiry_date,
+            properties,
+            templates,
+        })
+    }
+}
+
 /// Looks into a unified image.
 pub fn inspect_unified(file: &Path) -> Result<ImageInfo> {
-    let _ = file;
-    todo!()
+    let (metadata, root) = read_metadata(file, true)?;
+    let kind = root.ok_or_else(|| {
+        Error::invalid(
+            file,
+            "it has neither rootfs/ nor rootfs.img; the split form needs a second file",
+        )
+    })?;
+    ImageInfo::new(metadata, kind, &[file])
 }
+
 /// Looks into a split image.
 pub fn inspect_split(meta: &Path, rootfs: &Path) -> Result<ImageInfo> {
-    let _ = (meta, rootfs);
-    todo!()
+    let (metadata, _) = read_metadata(meta, false)?;
+    let kind = match magic_of(rootfs)? {
+        Magic::Squashfs | Magic::Compressed(_) => ImageKind::Container,
+        Magic::Qcow2 | Magic::Disk => ImageKind::VirtualMachine,
+        Magic::Unknown => {
+            let reason = "a root file system is squashfs or tar, a disk is qcow2 or has a partition table";
+            return Err(Error::invalid(rootfs, reason));
+        }
+    };
+    ImageInfo::new(metadata, kind, &[meta, rootfs])
+}
+
+/// SHA-256 and size of files one after the other.
+fn fingerprint(files: &[&Path]) -> Result<(String, u64)> {
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 256 << 10];
+    for path in files {
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        loop {
+            let read = file.read(&mut buffer).map_err(Error::io("read", path))?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            size += read as u64;
+        }
+    }
+    Ok((hex(&hash.finalize()), size))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads as much of a tarball as it takes to find metadata.yaml and (when `want_root`) what kind of root it has.
+fn read_metadata(file: &Path, want_root: bool) -> Result<(Metadata, Option<ImageKind>)> {
+    let (stream, _) = open_tar(file)?;
+    let broken = |err: std::io::Error| Error::invalid(file, err);
+    // A bomb of zeroes costs time here, not space: bound it all the same.
+    let mut budget = Budget::new(Limits::default());
+    let mut archive = tar::Archive::new(stream);
+    let (mut metadata, mut root) = (None, None);
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        budget.entry()?;
+        budget.bytes(entry.size())?;
+        let path = entry.path().map_err(broken)?.into_owned();
+        let mut parts = path
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir));
+        let first = parts.next();
+        let deeper = parts.next().is_some();
+        match first {
+            Some(Component::Normal(name)) if name == "metadata.yaml" && !deeper => {
+                if entry.size() > METADATA_MAX {
+                    let reason = format!("it has {} bytes; {METADATA_MAX} are allowed", entry.size());
+                    return Err(Error::Metadata(reason));
+                }
+                let mut text = Vec::new();
+                entry
+                    .read_to_end(&mut text)
+                    .map_err(|err| Error::Metadata(err.to_string()))?;
+                metadata = Some(Metadata::from_yaml(&text)?);
+            }
+            Some(Component::Normal(name)) if name == "rootfs" => root = Some(ImageKind::Container),
+            Some(Component::Normal(name)) if name == "rootfs.img" && !deeper => {
+                root = Some(ImageKind::VirtualMachine)
+            }
+            _ => {}
+        }
+        if metadata.is_some() && (root.is_some() || !want_root) {
+            break;
+        }
+    }
+    metadata
+        .map(|metadata| (metadata, root))
+        .ok_or_else(|| Error::invalid(file, "it has no metadata.yaml"))
 }

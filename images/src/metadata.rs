@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -22,10 +22,10 @@ pub struct Metadata {
     #[serde(default)]
     pub expiry_date: i64,
     /// `os`, `release`, `variant`, `description` and what else the maker wants to say.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strings")]
     pub properties: BTreeMap<String, String>,
     /// Files to fill in when an instance is made, copied or started, by their path in the instance.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub templates: BTreeMap<String, Template>,
 }
 
@@ -42,14 +42,66 @@ pub struct Template {
     #[serde(default)]
     pub template: String,
     /// Values the template may use.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strings")]
     pub properties: BTreeMap<String, String>,
 }
 
 impl Metadata {
     /// Parses and checks `metadata.yaml`.
     pub fn from_yaml(text: &[u8]) -> Result<Self> {
-        let _ = text;
-        Err(Error::Metadata(String::new()))
+        let metadata: Metadata =
+            serde_norway::from_slice(text).map_err(|err| Error::Metadata(err.to_string()))?;
+        if metadata.architecture.is_empty() {
+            return Err(Error::Metadata("it names no architecture".into()));
+        }
+        for template in metadata.templates.values() {
+            if template.template.contains('/') {
+                return Err(Error::Metadata(format!(
+                    "the template name '{}' has a slash",
+                    template.template
+                )));
+            }
+        }
+        Ok(metadata)
+    }
+
+    /// The YAML text.
+    pub fn to_yaml(&self) -> Result<String> {
+        serde_norway::to_string(self).map_err(|err| Error::Metadata(err.to_string()))
     }
 }
+
+fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// YAML reads `release: 12` as a number; to everyone else it is text.
+fn strings<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    use serde_norway::Value;
+    let values: Option<BTreeMap<String, Value>> = Option::deserialize(deserializer)?;
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        other => serde_norway::to_string(&other)
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned(),
+    };
+    Ok(values
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, value)| (key, text(value)))
+        .collect())
+}
+
+#[cfg(test)]
+#[path = "metadata_tests.rs"]
+mod tests;

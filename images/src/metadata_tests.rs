@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn numbers_in_properties_become_text() {
-    let metadata = Metadata::parse(
-        "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  release: 12\n  lts: true\n  os: Debian\n",
+    let metadata = Metadata::from_yaml(
+        b"architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  release: 12\n  lts: true\n  os: Debian\n",
     )
     .unwrap();
     assert_eq!(metadata.creation_date, 1_700_000_000);
@@ -15,8 +15,8 @@ fn numbers_in_properties_become_text() {
 
 #[test]
 fn templates_are_read_with_their_conditions() {
-    let metadata = Metadata::parse(
-        "architecture: aarch64\ntemplates:\n  /etc/hostname:\n    when: [create, copy]\n    template: hostname.tpl\n    create_only: true\n",
+    let metadata = Metadata::from_yaml(
+        b"architecture: aarch64\ntemplates:\n  /etc/hostname:\n    when: [create, copy]\n    template: hostname.tpl\n    create_only: true\n",
     )
     .unwrap();
     let template = &metadata.templates["/etc/hostname"];
@@ -26,16 +26,21 @@ fn templates_are_read_with_their_conditions() {
 
 #[test]
 fn metadata_without_an_architecture_or_with_a_template_outside_is_refused() {
-    for text in ["properties: {}\n", "architecture: ''\n", "[]", "\u{0}",
-        "architecture: x\ntemplates:\n  /a:\n    template: ../../etc/shadow\n"] {
-        assert!(Metadata::parse(text).is_err(), "{text}");
+    for text in [
+        "properties: {}\n",
+        "architecture: ''\n",
+        "[]",
+        "\u{0}",
+        "architecture: x\ntemplates:\n  /a:\n    template: ../../etc/shadow\n",
+    ] {
+        assert!(Metadata::from_yaml(text.as_bytes()).is_err(), "{text}");
     }
 }
 
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in ".{0,400}") {
-        let _ = Metadata::parse(&text);
+        let _ = Metadata::from_yaml(text.as_bytes());
     }
 
     #[test]
@@ -44,6 +49,6 @@ proptest! {
         properties in proptest::collection::btree_map("[a-z.]{1,10}", "[ -~]{0,20}", 0..5),
     ) {
         let metadata = Metadata { architecture, properties, ..Metadata::default() };
-        prop_assert_eq!(Metadata::parse(&metadata.to_yaml().unwrap()).unwrap(), metadata);
+        prop_assert_eq!(Metadata::from_yaml(metadata.to_yaml().unwrap().as_bytes()).unwrap(), metadata);
     }
 }
