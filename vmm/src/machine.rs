@@ -28,6 +28,9 @@ use crate::usage;
 /// How long vCPUs may take to leave the guest. They do within microseconds unless the host is overloaded.
 const STILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same at the end, when a thread may be stuck for good in a refused system call.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why a machine could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
@@ -256,7 +259,7 @@ impl Machine {
     /// Stops everything for good. Returns whether all vCPUs left the guest.
     pub fn end(self) -> bool {
         self.control.want(Wanted::End);
-        let still = self.control.wait_until_still(STILL_TIMEOUT, &|| self.kick());
+        let still = self.control.wait_until_still(END_TIMEOUT, &|| self.kick());
         if still {
             for vcpu in self.vcpus {
                 vcpu.join();

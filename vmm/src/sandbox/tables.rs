@@ -136,8 +136,13 @@ pub const VCPU: &[Allowed] = &[
     ioctl(KVM_SET_GSI_ROUTING),
     ioctl(KVM_IRQFD),
     ioctl(KVM_IOEVENTFD),
-    // A queue that the driver resets gets a new descriptor.
+    // A queue that the driver sets up gets a descriptor for its notifications.
     Call(libc::SYS_eventfd2),
+    Allowed::Argument {
+        call: libc::SYS_fcntl,
+        argument: 1,
+        is: libc::F_DUPFD_CLOEXEC as u32,
+    },
 ];
 
 /// Device workers: disks, taps, sockets and random numbers.

@@ -183,6 +183,14 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Waits for the end and returns the contents of a file in the VM's folder.
+    pub(crate) fn end_keeping(mut self, path: &Path) -> Vec<u8> {
+        eventually("the end of the VM", || self.process.try_wait().unwrap());
+        fs::read(path).unwrap()
+    }
+}
+
 impl Drop for Vm {
     fn drop(&mut self) {
         let _ = self.process.kill();
