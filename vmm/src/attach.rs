@@ -227,10 +227,19 @@ fn make_net(config: &NetConfig) -> Result<Made, AttachError> {
     let (tap, what) = match (&config.tap, config.fd) {
         (Some(name), _) => (Tap::open(name), format!("tap {name}")),
         (None, Some(fd)) => {
-            // SAFETY: the configuration names an inherited descriptor, which `main` kept open for this use only, and
-            // each number is used once: configurations with doubles are refused.
+            let what = format!("descriptor {fd}");
+            // SAFETY: asks for the flags of a number, whether it is open or not.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                let error = io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "it is not open; pass it on to this process",
+                );
+                return Err(failed("net", &config.id, what)(error));
+            }
+            // SAFETY: the descriptor is open, `main` kept it open for this use only, and each number is used once:
+            // configurations with doubles are refused.
             let fd_owned = unsafe { OwnedFd::from_raw_fd(fd) };
-            (Tap::from_fd(fd_owned), format!("descriptor {fd}"))
+            (Tap::from_fd(fd_owned), what)
         }
         (None, None) => {
             return Err(failed("net", &config.id, "nothing")(

@@ -35,7 +35,10 @@ trait Driver {
 impl Driver for Payload {
     fn descriptor(self, index: u64, address: u64, len: u32, flags: u16, next: u16) -> Self {
         let at = DESCRIPTORS + 16 * index;
-        self.store64(at, address).store32(at + 8, len).store16(at + 12, flags).store16(at + 14, next)
+        self.store64(at, address)
+            .store32(at + 8, len)
+            .store16(at + 12, flags)
+            .store16(at + 14, next)
     }
 
     /// Puts a request for one sector into the queue (virtio 1.3 §5.2.6).
@@ -110,7 +113,12 @@ fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
     let path = spec.file("disk", &disk(text));
     spec = spec.set("disks", json!([{"id": "root", "path": path}]));
     let ended = spec.run_to_end();
-    assert_eq!(ended.console, format!("{text} status \0 interrupt"), "{}", ended.stderr);
+    assert_eq!(
+        ended.console,
+        format!("{text} status \0 interrupt"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// Where virtio-pci devices have their MSI-X capability: the transport lays out all devices alike.
@@ -118,7 +126,9 @@ fn msix_capability() -> u8 {
     // Walks the list in a payload that prints one byte for each capability: its id, then its offset.
     let mut payload = Payload::new();
     // mov rbx, config; movzx ecx, byte [rbx + 0x34]; mov dx, 0x3f8
-    payload = payload.at(CONFIG).raw(&[0x0f, 0xb6, 0x4b, 0x34, 0x66, 0xba, 0xf8, 0x03]);
+    payload = payload
+        .at(CONFIG)
+        .raw(&[0x0f, 0xb6, 0x4b, 0x34, 0x66, 0xba, 0xf8, 0x03]);
     // again: mov al, [rbx + rcx]; out dx, al; mov al, cl; out dx, al; movzx ecx, byte [rbx + rcx + 1];
     // test ecx, ecx; jnz again
     payload = payload.raw(&[
@@ -131,7 +141,10 @@ fn msix_capability() -> u8 {
     let log = vm.run_dir().join("console.log");
     let ended = vm.end_keeping(&log);
     let capabilities: Vec<[u8; 2]> = ended.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
-    assert!(capabilities.iter().filter(|[id, _]| *id == 9).count() >= 4, "{capabilities:?}");
+    assert!(
+        capabilities.iter().filter(|[id, _]| *id == 9).count() >= 4,
+        "{capabilities:?}"
+    );
     capabilities.iter().find(|[id, _]| *id == 0x11).unwrap()[1]
 }
 
