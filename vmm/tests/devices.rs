@@ -139,7 +139,7 @@ fn msix_capability() -> u8 {
     spec = spec.set("disks", json!([{"id": "root", "path": path}]));
     let vm = spec.start();
     let log = vm.run_dir().join("console.log");
-    let ended = vm.end_keeping(&log);
+    let (_, ended) = vm.end_with(&log);
     let capabilities: Vec<[u8; 2]> = ended.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
     assert!(
         capabilities.iter().filter(|[id, _]| *id == 9).count() >= 4,

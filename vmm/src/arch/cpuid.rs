@@ -32,7 +32,8 @@ pub fn for_vcpu(base: &CpuId, apic_id: u8, vcpus: u8, tsc_deadline: bool) -> Opt
     let mut topology_leaves = Vec::new();
     for entry in base.as_slice() {
         match entry.function {
-            0xa => {}
+            // Extended topology of recent AMD processors: without it kernels use leaf 0xb, which is rewritten.
+            0xa | 0x8000_0026 => {}
             0xb | 0x1f => {
                 if !topology_leaves.contains(&entry.function) {
                     topology_leaves.push(entry.function);

@@ -110,6 +110,32 @@ impl Payload {
         self.code.len()
     }
 
+    /// The same with a PVH entry note.
+    pub(crate) fn pvh_elf(&self) -> Vec<u8> {
+        let mut file = self.elf();
+        // The note is at 512, in the padding before the code; its program header follows the first.
+        file[56] = 2;
+        let header = [
+            &4u32.to_le_bytes()[..],
+            &4u32.to_le_bytes(),
+            &512u64.to_le_bytes(),
+            &[0; 16],
+            &20u64.to_le_bytes(),
+        ];
+        let header = header.concat();
+        file[120..120 + header.len()].copy_from_slice(&header);
+        let note = [
+            4u32.to_le_bytes(),
+            4u32.to_le_bytes(),
+            18u32.to_le_bytes(),
+            *b"Xen\0",
+        ]
+        .concat();
+        file[512..528].copy_from_slice(&note);
+        file[528..532].copy_from_slice(&(LOAD_ADDRESS as u32).to_le_bytes());
+        file
+    }
+
     /// An ELF file with the code as its only segment.
     pub(crate) fn elf(&self) -> Vec<u8> {
         let mut file = vec![0; 4096];

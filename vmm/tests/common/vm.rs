@@ -172,22 +172,27 @@ impl Vm {
     }
 
     /// Waits for the end.
-    pub(crate) fn end(mut self) -> Ended {
-        let status = eventually("the end of the VM", || self.process.try_wait().unwrap());
-        Ended {
-            status: status.code(),
-            stderr: self.stderr(),
-            report: ExitReport::read(&self.run_dir()).unwrap(),
-            console: self.log(),
+    pub(crate) fn end(self) -> Ended {
+        let log = self.run_dir().join("console.log");
+        if log.exists() {
+            self.end_with(&log).0
+        } else {
+            self.end_with(Path::new("/dev/null")).0
         }
     }
 }
 
 impl Vm {
-    /// Waits for the end and returns the contents of a file in the VM's folder.
-    pub(crate) fn end_keeping(mut self, path: &Path) -> Vec<u8> {
-        eventually("the end of the VM", || self.process.try_wait().unwrap());
-        fs::read(path).unwrap()
+    /// Waits for the end and returns the contents of a file in the VM's folder, too.
+    pub(crate) fn end_with(mut self, path: &Path) -> (Ended, Vec<u8>) {
+        let status = eventually("the end of the VM", || self.process.try_wait().unwrap());
+        let ended = Ended {
+            status: status.code(),
+            stderr: self.stderr(),
+            report: ExitReport::read(&self.run_dir()).unwrap(),
+            console: self.log(),
+        };
+        (ended, fs::read(path).unwrap())
     }
 }
 

@@ -1,0 +1,111 @@
+//! More than one vCPU, and the other way to enter a guest.
+
+mod common;
+
+use common::payload::Payload;
+use common::vm::{Spec, has_kvm};
+use serde_json::json;
+use vmm::exit::ExitReason;
+use vmm::probe::{KvmKind, probe};
+
+const ICR_LOW: u64 = 0xfee0_0300;
+const ICR_HIGH: u64 = 0xfee0_0310;
+/// Where the second processor starts, in real mode: SIPI vector 0x30.
+const START: u64 = 0x3_0000;
+
+#[test]
+fn the_second_processor_starts_when_it_is_told_to() {
+    if !has_kvm() {
+        return;
+    }
+    // mov byte [cs:0x100], 1; hlt
+    let mut payload = Payload::new();
+    for (offset, byte) in (0..).zip([0x2e, 0xc6, 0x06, 0x00, 0x01, 0x01, 0xf4]) {
+        payload = payload.store8(START + offset, byte);
+    }
+    let payload = payload
+        .print("first")
+        .store32(0xfee0_00f0, 0x1ff)
+        .store32(ICR_HIGH, 1 << 24)
+        .store32(ICR_LOW, 0x4500)
+        .store32(ICR_LOW, 0x4630)
+        .wait_bits32(START + 0x100, 1)
+        .print(" second")
+        .power_off();
+    let ended = Spec::new(&payload).set("vcpus", 2.into()).run_to_end();
+    let report = ended.report.unwrap();
+    if report.reason == ExitReason::Error && matches!(probe(), KvmKind::Software { .. }) {
+        // Such a KVM may lack real mode, and then says so. That is a report, too, and names the vCPU.
+        assert!(report.message.contains("vCPU 1"), "{}", report.message);
+        eprintln!("this KVM does not start second processors: {}", report.message);
+        return;
+    }
+    assert_eq!(ended.console, "first second", "{}", ended.stderr);
+}
+
+#[test]
+fn thirty_two_vcpus_pause_resume_and_stop() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set("vcpus", 32.into())
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    for _ in 0..3 {
+        client.pause().unwrap();
+        client.resume().unwrap();
+    }
+    assert_eq!(client.metrics().unwrap().vcpus.len(), 32);
+    assert_eq!(client.state().unwrap().vcpus, 32);
+    client.stop().unwrap();
+    assert_eq!(vm.end().report.unwrap().reason, ExitReason::Killed);
+}
+
+#[test]
+fn memory_above_four_gibibytes_is_there() {
+    if !has_kvm() {
+        return;
+    }
+    // Maps the fifth GiB by a second entry of the page directory pointer table, which points at the first GiB of a
+    // directory that starts at 4 GiB.
+    let directory = 0x40_0000;
+    let payload = Payload::new()
+        .store64(0xa000 + 4 * 8, directory | 3)
+        .store64(directory, 0x1_0000_0083)
+        .raw(&[0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8])
+        .store32(0x1_0000_1000, u32::from_le_bytes(*b"high"))
+        .print_memory(0x1_0000_1000, 4)
+        .power_off();
+    let ended = Spec::new(&payload)
+        .set("memory_bytes", (4u64 << 30).into())
+        .run_to_end();
+    assert_eq!(ended.console, "high", "{}", ended.stderr);
+}
+
+#[test]
+fn a_pvh_guest_is_entered_in_protected_mode_with_its_start_info() {
+    if !has_kvm() {
+        return;
+    }
+    // mov al, [ebx + n]; mov dx, 0x3f8; out dx, al for the four bytes of the magic; then S5. 32-bit code.
+    let mut payload = Payload::new();
+    for offset in 0..4 {
+        payload = payload.raw(&[0x8a, 0x43, offset, 0x66, 0xba, 0xf8, 0x03, 0xee]);
+    }
+    let spec = Spec::with_kernel(&payload.power_off().pvh_elf());
+    let kernel = spec.folder.path().join("kernel");
+    let vm = spec
+        .set("kernel", json!({"path": kernel, "protocol": "pvh"}))
+        .start();
+    let log = vm.run_dir().join("console.log");
+    let (ended, printed) = vm.end_with(&log);
+    if ended.report.as_ref().unwrap().reason == ExitReason::Error
+        && matches!(probe(), KvmKind::Software { .. })
+    {
+        eprintln!("this KVM does not run protected mode without paging: {ended:?}");
+        return;
+    }
+    assert_eq!(printed, 0x336e_c578u32.to_le_bytes(), "{}", ended.stderr);
+}
