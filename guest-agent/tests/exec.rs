@@ -1,5 +1,7 @@
 //! Commands through a served connection: what a user of `exec` sees.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends here
+
 mod common;
 
 use std::path::Path;

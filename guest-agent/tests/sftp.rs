@@ -1,5 +1,7 @@
 //! Files through a served connection, with russh's SFTP client.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends here
+
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

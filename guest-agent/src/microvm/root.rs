@@ -46,10 +46,12 @@ pub(super) fn mount(config: &RootConfig) -> Result<(), BootError> {
     };
     let target = if config.overlay { LOWER } else { NEW_ROOT };
     attach(&config.device, target, kind, flags, "")?;
-    if config.grow && kind == "ext4" && !read_only {
-        if let Err(error) = grow(device, target, &start) {
-            say(format_args!("cannot grow {}: {error}", config.device)); // it works, only smaller
-        }
+    if config.grow
+        && kind == "ext4"
+        && !read_only
+        && let Err(error) = grow(device, target, &start)
+    {
+        say(format_args!("cannot grow {}: {error}", config.device)); // it works, only smaller
     }
     if config.overlay {
         attach("tmpfs", CHANGES, "tmpfs", MsFlags::empty(), "mode=0755")?;

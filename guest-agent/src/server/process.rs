@@ -29,6 +29,9 @@ const NOT_FOUND: i32 = 127;
 /// Status of a command that was found but cannot be executed.
 const NOT_EXECUTABLE: i32 = 126;
 
+/// Where output comes from, and the kind of frame it goes into.
+pub(super) type Output = (Arc<AsyncFile>, fn(Bytes) -> Frame);
+
 /// A running command. Its process group is killed when this is dropped before [`Process::reaped`].
 #[derive(Debug)]
 pub(super) struct Process {
@@ -36,8 +39,8 @@ pub(super) struct Process {
     pub(super) child: Child,
     /// Where input goes, if the client has any.
     pub(super) input: Option<Arc<AsyncFile>>,
-    /// Where output comes from, and the frame it goes into.
-    pub(super) outputs: Vec<(Arc<AsyncFile>, fn(Bytes) -> Frame)>,
+    /// Where output comes from.
+    pub(super) outputs: Vec<Output>,
     /// The terminal's master.
     pub(super) terminal: Option<Arc<AsyncFile>>,
     /// Id of the command, which leads a session and a process group.
@@ -272,7 +275,7 @@ fn new_session(terminal: bool) -> io::Result<()> {
 struct Io {
     ends: [Stdio; 3],
     input: Option<Arc<AsyncFile>>,
-    outputs: Vec<(Arc<AsyncFile>, fn(Bytes) -> Frame)>,
+    outputs: Vec<Output>,
     master: Option<Arc<AsyncFile>>,
 }
 
@@ -286,7 +289,7 @@ impl Io {
         };
         let (stdout_ours, stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_ours, stderr) = pipe2(OFlag::O_CLOEXEC)?;
-        let outputs: Vec<(Arc<AsyncFile>, fn(Bytes) -> Frame)> = vec![
+        let outputs: Vec<Output> = vec![
             (Arc::new(AsyncFile::new(stdout_ours)?), Frame::Stdout),
             (Arc::new(AsyncFile::new(stderr_ours)?), Frame::Stderr),
         ];
