@@ -19,7 +19,7 @@ fn initrd(folder: &Path, script: &str) -> PathBuf {
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
     let init = format!(
-        "#!/bin/busybox sh\nexport PATH=/bin\n/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\n{script}\n"
+        "#!/bin/busybox sh\nexport PATH=/bin\n/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs dev /dev\nexec >/dev/console 2>&1\n{script}\n"
     );
     std::fs::write(root.join("init"), init).expect("write init");
     Command::new("chmod").arg("755").arg(root.join("init")).status().expect("chmod");
