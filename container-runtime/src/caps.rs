@@ -76,6 +76,18 @@ impl CapabilitySets {
         })
     }
 
+    /// Nothing at all.
+    pub(crate) fn none() -> Self {
+        let none = CapSet::empty();
+        Self {
+            bounding: none,
+            effective: none,
+            permitted: none,
+            inheritable: none,
+            ambient: none,
+        }
+    }
+
     /// Narrows the bounding set. Needs `CAP_SETPCAP`, so it comes before [`Self::apply`].
     pub(crate) fn bound(&self) -> capctl::Result<()> {
         for cap in Cap::probe_supported().iter() {

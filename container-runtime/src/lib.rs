@@ -21,6 +21,7 @@ pub mod init;
 mod join;
 mod launch;
 pub mod monitor;
+pub mod oci;
 pub mod process;
 pub mod rootfs;
 pub mod run_dir;

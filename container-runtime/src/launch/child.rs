@@ -23,7 +23,7 @@ const SET_UP_FAILED: i32 = 125;
 /// Runs in the new process and never returns.
 pub(super) fn run(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> ! {
     let status = match set_up(plan, trees, sync) {
-        Ok(console) => execute(plan, sync, console.as_ref()),
+        Ok(()) => execute(plan, sync),
         Err(error) => {
             report(sync, &error);
             SET_UP_FAILED
@@ -51,8 +51,8 @@ fn wait_for(sync: &OwnedFd, what: u8) -> Result<()> {
     }
 }
 
-/// Namespaces, mounts and devices. Returns the terminal, if there is one.
-fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<Option<OwnedFd>> {
+/// Namespaces, mounts, devices and the terminal.
+fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<()> {
     wait_for(sync, message::GO)?;
     let step = |what: &'static str| move |e: io::Error| Error::system(what, e);
     for (kind, path) in &plan.joined {
@@ -102,26 +102,34 @@ fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<Option<Owned
     let terminal = rootfs::furnish(plan, &root, made, &trees.mounts, &trees.devices)?;
     // SAFETY: sets a number.
     unsafe { libc::umask(plan.process.umask.unwrap_or(0o022)) };
-    let (master, slave) = match terminal {
-        Some(terminal) => (Some(terminal.master), Some(terminal.slave)),
-        None => (None, None),
-    };
-    process::send(sync, &[message::READY], master.as_ref()).map_err(step("report"))?;
-    Ok(slave)
+    // SAFETY: makes this process a session leader; it fails harmlessly if it is one.
+    unsafe { libc::setsid() };
+    if let Some(terminal) = &terminal {
+        // Now, so that a held process does not hold the files of whoever made it.
+        use_terminal(&terminal.slave).map_err(step("take the console"))?;
+    }
+    process::send(sync, &[message::READY], terminal.as_ref().map(|t| &t.master)).map_err(step("report"))
 }
 
 /// The exit status for the case that it comes back.
-fn execute(plan: &Plan, sync: &OwnedFd, console: Option<&OwnedFd>) -> i32 {
-    let result = match &plan.start_listener {
-        None => wait_for(sync, message::START).and_then(|()| prepare(plan, console)),
-        // The creator has gone; whoever connects says start. It sees the end of the stream at exec.
-        Some(listener) => match listener.accept() {
-            Ok((_starter, _)) => prepare(plan, console),
-            Err(e) => Err(Error::system("wait for the start", e)),
-        },
+fn execute(plan: &Plan, sync: &OwnedFd) -> i32 {
+    let Some(listener) = &plan.start_listener else {
+        return wait_for(sync, message::START)
+            .map_or(SET_UP_FAILED, |()| become_program(plan, sync));
     };
-    let error = match result {
-        Err(error) => error,
+    // The creator has gone; whoever connects says start. It sees the end of the stream at exec, or why there is none.
+    match listener.accept() {
+        Ok((starter, _)) => become_program(plan, &OwnedFd::from(starter)),
+        Err(_) => SET_UP_FAILED,
+    }
+}
+
+fn become_program(plan: &Plan, listener: &OwnedFd) -> i32 {
+    match prepare(plan) {
+        Err(error) => {
+            report(listener, &error);
+            SET_UP_FAILED
+        }
         Ok((arguments, environment)) => {
             let source = exec(&arguments, &environment);
             let status = if source.raw_os_error() == Some(libc::ENOENT) {
@@ -135,16 +143,14 @@ fn execute(plan: &Plan, sync: &OwnedFd, console: Option<&OwnedFd>) -> i32 {
                 .first()
                 .map(String::as_str)
                 .unwrap_or_default();
-            report(sync, &Error::system(format!("execute {program:?}"), source));
-            return status;
+            report(listener, &Error::system(format!("execute {program:?}"), source));
+            status
         }
-    };
-    report(sync, &error);
-    SET_UP_FAILED
+    }
 }
 
-/// Terminal, credentials, capabilities and filter of the first process.
-fn prepare(plan: &Plan, console: Option<&OwnedFd>) -> Result<(Vec<CString>, Vec<CString>)> {
+/// Signals, credentials, capabilities and filter of the first process.
+fn prepare(plan: &Plan) -> Result<(Vec<CString>, Vec<CString>)> {
     let step = |what: &'static str| move |e: io::Error| Error::system(what, e);
     let process = &plan.process;
     let invalid = |_| Error::spec("init", "zero byte");
@@ -153,11 +159,6 @@ fn prepare(plan: &Plan, console: Option<&OwnedFd>) -> Result<(Vec<CString>, Vec<
         strings(&process.arguments).map_err(invalid)?,
         strings(&process.environment).map_err(invalid)?,
     );
-    // SAFETY: makes this process a session leader; it fails harmlessly if it is one.
-    unsafe { libc::setsid() };
-    if let Some(console) = console {
-        use_terminal(console).map_err(step("take the console"))?;
-    }
     reset_signals().map_err(step("reset signals"))?;
     process::close_on_exec_from(3).map_err(step("mark descriptors"))?;
     if let Some((program, flags)) = process.seccomp.as_ref().filter(|_| !process.no_new_privs) {

@@ -9,11 +9,11 @@ mod child;
 mod plan;
 pub(crate) mod system;
 
-pub(crate) use plan::{DevicePlan, IdExtent, MountPlan, MountSource, Plan, ProcessPlan};
+pub(crate) use plan::{DevicePlan, IdExtent, MountPlan, MountSource, Plan, ProcessPlan, RlimitPlan};
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -241,10 +241,5 @@ impl Created {
             None => Ok(()),
             Some((_, text)) => Err(Error::Child(String::from_utf8_lossy(text).into_owned())),
         }
-    }
-
-    /// The descriptor through which [`Self::start`] talks, to be kept over an exec or watched.
-    pub(crate) fn sync_fd(&self) -> i32 {
-        self.sync.as_raw_fd()
     }
 }

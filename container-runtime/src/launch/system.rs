@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::plan::RlimitPlan;
-use super::{DevicePlan, IdExtent, MountPlan, MountSource, Plan, ProcessPlan};
+use super::{DevicePlan, IdExtent, MountPlan, MountSource, Plan, ProcessPlan, RlimitPlan};
 use crate::caps::CapabilitySets;
 use crate::cgroup::{self, DEFAULT_RULES, DeviceKind, DeviceRule, Hierarchy, Version};
 use crate::spec::{CgroupLayout, ContainerSpec, Mount, sysctl_path};
@@ -14,7 +13,7 @@ use crate::{Error, Result, process, seccomp};
 const NO_SPECIAL: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 /// Nodes that programs need to run at all.
-const DEVICES: &[&str] = &[
+pub(crate) const DEVICES: &[&str] = &[
     "/dev/null",
     "/dev/zero",
     "/dev/full",

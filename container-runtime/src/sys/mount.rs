@@ -25,7 +25,6 @@ pub(crate) mod attr {
     pub(crate) const NOSUID: u64 = 0x02;
     pub(crate) const NODEV: u64 = 0x04;
     pub(crate) const NOEXEC: u64 = 0x08;
-    pub(crate) const ATIME_MASK: u64 = 0x70;
     pub(crate) const NOATIME: u64 = 0x10;
     pub(crate) const STRICTATIME: u64 = 0x20;
     pub(crate) const NODIRATIME: u64 = 0x80;
