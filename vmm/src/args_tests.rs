@@ -41,5 +41,5 @@ fn what_is_wrong_is_named() {
 fn the_example_in_the_help_is_a_valid_configuration() {
     let start = HELP.find("  { \"name\"").unwrap();
     let end = start + HELP[start..].find("\n\n").unwrap();
-    crate::config::VmConfig::from_json(HELP[start..end].as_bytes()).unwrap();
+    crate::config::VmConfig::from_json(&HELP.as_bytes()[start..end]).unwrap();
 }

@@ -319,6 +319,9 @@ pub fn attach_pci(
     Ok(attached)
 }
 
+/// Address and interrupt of a virtio-mmio device.
+pub type MmioPlace = (u64, u32);
+
 /// Puts devices at addresses of their own. Also returns address and interrupt of each, for the ACPI tables.
 pub fn attach_mmio(
     made: Vec<Made>,
@@ -326,7 +329,7 @@ pub fn attach_mmio(
     interrupts: &Arc<Interrupts>,
     environment: &Environment,
     manager: &DeviceManager,
-) -> Result<(Vec<Attached>, Vec<(u64, u32)>), AttachError> {
+) -> Result<(Vec<Attached>, Vec<MmioPlace>), AttachError> {
     let mut attached = Vec::with_capacity(made.len());
     let mut places = Vec::with_capacity(made.len());
     let mut pins = layout::MMIO_IRQS;

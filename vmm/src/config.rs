@@ -325,7 +325,7 @@ impl VmConfig {
 
     fn check_memory(&self) -> Result<(), ConfigError> {
         let bytes = self.memory_bytes;
-        if bytes % 4096 != 0 {
+        if !bytes.is_multiple_of(4096) {
             return Err(refuse("memory_bytes", bytes, "use a multiple of 4096"));
         }
         if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) {

@@ -1,4 +1,18 @@
-//! One virtual machine in one process.
+//! One virtual machine in one process: the library behind `virga-vmm`, and what the daemon uses to drive it.
+//!
+//! The way of a VM through these modules:
+//!
+//! 1. [`args`] and [`config`] say what is wanted; [`launch`] opens the run directory and its sockets.
+//! 2. [`builder`] makes the machine: [`memory`], the kernel ([`loader`]), KVM ([`mod@kvm`]), devices ([`attach`]),
+//!    tables and registers ([`arch`]).
+//! 3. [`sandbox`] gives up privileges; vCPU threads ([`kvm::vcpu`]), the thread that starts device workers
+//!    ([`device_manager`]) and the control thread each get their system call filter.
+//! 4. [`supervisor`] serves the control socket ([`control`]) and the [`console`] until someone raises the
+//!    [`exit_signal`]: the guest ([`power`]), a vCPU, the user. [`exit`] is what it leaves behind.
+//!
+//! The daemon uses [`config`], [`client`], [`exit`], [`control::state`] and [`probe`]; the first four need neither KVM
+//! nor root. Three kinds of threads share little: vCPUs and device workers meet in a device's lock and in event
+//! descriptors; the control thread talks to vCPUs through [`kvm::run_control`] alone.
 
 pub mod arch;
 pub mod args;
@@ -16,6 +30,7 @@ pub mod exit_signal;
 pub mod kvm;
 pub mod launch;
 pub mod loader;
+pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod power;

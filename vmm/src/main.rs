@@ -7,6 +7,7 @@ use vmm::args::{self, Command};
 use vmm::clock::BootClock;
 use vmm::config::VmConfig;
 use vmm::launch;
+use vmm::log::StderrLog;
 use vmm::sandbox::privileges;
 
 /// Wrong command line or configuration.
@@ -58,11 +59,7 @@ fn usage(error: &dyn std::error::Error) -> ExitCode {
 fn run(config: VmConfig, clock: BootClock) -> ExitCode {
     let inherited: Vec<_> = config.nets.iter().filter_map(|net| net.fd).collect();
     privileges::close_inherited(&inherited);
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+    StderrLog::new(tracing::Level::INFO).install();
     let name = config.name.clone();
     match launch::run(config, clock) {
         Ok(report) => {

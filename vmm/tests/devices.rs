@@ -1,5 +1,7 @@
 //! Virtio devices driven by payload guests, over PCI and over MMIO.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::payload::Payload;

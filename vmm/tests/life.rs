@@ -1,5 +1,7 @@
 //! The life of a VM as its user sees it: it runs, prints, ends in different ways, and can be paused and stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::io::{Read, Write};
@@ -240,4 +242,33 @@ fn a_signal_ends_the_vm_and_says_so() {
     let report = ended.report.unwrap();
     assert_eq!((report.reason, ended.status), (ExitReason::Killed, Some(5)));
     assert!(report.message.contains("signal 15"), "{}", report.message);
+}
+
+#[test]
+fn the_power_button_raises_the_event_devices_interrupt() {
+    if !has_kvm() {
+        return;
+    }
+    // Pin 5 of the I/O APIC becomes vector 0x45 of the local APIC, where the payload waits for it.
+    let payload = Payload::new()
+        .store32(0xfee0_00f0, 0x1ff)
+        .store32(0xfec0_0000, 0x10 + 2 * 5 + 1)
+        .store32(0xfec0_0010, 0)
+        .store32(0xfec0_0000, 0x10 + 2 * 5)
+        .store32(0xfec0_0010, 0x45)
+        .print("ready")
+        .wait_bits32(0xfee0_0220, 1 << 5)
+        .print(" pressed")
+        .power_off();
+    let mut vm = Spec::new(&payload).start();
+    let client = vm.client();
+    vm.wait_for("ready");
+    client.power_button().unwrap();
+    let ended = vm.end();
+    assert_eq!(
+        (ended.status, ended.console.as_str()),
+        (Some(0), "ready pressed"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -1,5 +1,7 @@
 //! More than one vCPU, and the other way to enter a guest.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::payload::Payload;

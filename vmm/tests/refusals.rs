@@ -1,5 +1,7 @@
 //! What `virga-vmm` refuses, and what it says then.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! What a running VM's process has given up.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::fs;

@@ -99,7 +99,7 @@ pub fn parse(head: &[u8], file_len: u64) -> Result<BzImage, LoadError> {
         .ok_or(LoadError::Truncated)?
         .to_vec();
     let preferred = bytes(0x258, 8).map(|b| b.iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b)))?;
-    if header_end < 0x264 || header_end > 0x290 {
+    if !(0x264..=0x290).contains(&header_end) {
         return Err(unusable(format!("the setup header ends at {header_end:#x}")));
     }
     let memory_bytes = u64::from(u32_at(0x260)?).max(file_bytes);

@@ -144,10 +144,10 @@ pub fn install_reporter(exit: Arc<ExitSignal>, run_dir: File) -> io::Result<()> 
 /// crate or of the allocator is held around a call that any table leaves out.
 extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // `si_syscall` follows three ints, padding and a pointer (sigaction(2)).
-    // SAFETY: the kernel passes a filled siginfo_t of 128 bytes.
     let number = if info.is_null() {
         -1
     } else {
+        // SAFETY: the kernel passes a filled siginfo_t of 128 bytes, aligned for any of its members.
         unsafe { info.cast::<i32>().add(6).read() }
     };
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();

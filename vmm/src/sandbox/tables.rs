@@ -51,6 +51,7 @@ const KVM_RUN: u32 = 0xae80;
 const KVM_GET_REGS: u32 = 0x8090_ae81;
 const KVM_GET_SREGS: u32 = 0x8138_ae83;
 const KVM_TRANSLATE: u32 = 0xc018_ae85;
+const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
 const KVM_IRQFD: u32 = 0x4020_ae76;
 const KVM_IOEVENTFD: u32 = 0x4040_ae79;
@@ -133,6 +134,7 @@ pub const VCPU: &[Allowed] = &[
     ioctl(KVM_GET_REGS),
     ioctl(KVM_GET_SREGS),
     ioctl(KVM_TRANSLATE),
+    ioctl(KVM_KVMCLOCK_CTRL),
     ioctl(KVM_SET_GSI_ROUTING),
     ioctl(KVM_IRQFD),
     ioctl(KVM_IOEVENTFD),
