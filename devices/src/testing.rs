@@ -122,13 +122,13 @@ impl TestInterrupt {
     /// Waits until `done` holds, looking again at each interrupt and now and then. Returns whether it does.
     pub fn wait(&self, mut done: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + PATIENCE;
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is locked during `done`, so an interrupt may come in between; then the short wait is for nothing.
         while !done() {
             if Instant::now() > end {
                 return false;
             }
-            let waited = self.changed.wait_timeout(count, Duration::from_millis(5));
-            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.changed.wait_timeout(count, Duration::from_millis(2)));
         }
         true
     }

@@ -140,7 +140,7 @@ impl Msix {
     /// The guest reads the table. Accesses are aligned and of 4 or 8 bytes (§6.8.2); others read as zero.
     pub fn read_table(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return;
         }
         let inner = self.lock();
@@ -162,7 +162,7 @@ impl Msix {
 
     /// The guest writes the table.
     pub fn write_table(&self, offset: u64, data: &[u8]) {
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return;
         }
         let mut inner = self.lock();

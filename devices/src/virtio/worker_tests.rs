@@ -1,1 +1,178 @@
+use super::*;
+use crate::testing::{Harness, PATIENCE, Part};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 
+/// A device that does what a test tells it to.
+#[derive(Default)]
+struct Puppet {
+    served: Arc<AtomicUsize>,
+    resets: Arc<AtomicUsize>,
+    fail_start: Arc<AtomicBool>,
+    panic: Arc<AtomicBool>,
+}
+
+#[derive(Default, Serialize)]
+struct Nothing {}
+
+impl Backend for Puppet {
+    type State = Nothing;
+
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Rng
+    }
+
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![16]
+    }
+
+    fn config(&self) -> Arc<ConfigSpace> {
+        Arc::default()
+    }
+
+    fn metrics(&self) -> Arc<dyn Metrics> {
+        Arc::new(Nothing::default())
+    }
+
+    fn start(&mut self, _io: &mut Io) -> io::Result<()> {
+        match self.fail_start.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("told to fail")),
+            false => Ok(()),
+        }
+    }
+
+    fn queue_ready(&mut self, queue: usize, io: &mut Io) {
+        let (served, panic) = (&self.served, &self.panic);
+        io.serve(queue, 4, |_, _| {
+            assert!(!panic.load(Ordering::SeqCst), "told to panic");
+            served.fetch_add(1, Ordering::SeqCst);
+            0
+        });
+    }
+
+    fn reset(&mut self) {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn save(&self) -> Nothing {
+        Nothing::default()
+    }
+}
+
+#[test]
+fn more_requests_than_the_budget_are_all_served() {
+    let puppet = Puppet::default();
+    let served = puppet.served.clone();
+    let mut harness = Harness::new(puppet, 0);
+    for _ in 0..15 {
+        harness.queues[0].add(&[Part::Write(1)]);
+    }
+    harness.queues[0].kick();
+    assert!(harness.interrupt.wait(|| served.load(Ordering::SeqCst) == 15));
+}
+
+#[test]
+fn a_device_is_saved_only_while_it_rests() {
+    let mut harness = Harness::new(Puppet::default(), 0);
+    assert!(matches!(
+        harness.device.save(),
+        Err(DeviceError::Phase {
+            operation: "save",
+            ..
+        })
+    ));
+    assert!(harness.device.queue_states().is_empty());
+    harness.device.pause().unwrap();
+    harness.device.pause().unwrap();
+    harness.device.save().unwrap();
+    assert_eq!(harness.device.queue_states().len(), 1);
+    harness.device.resume().unwrap();
+    harness.device.resume().unwrap();
+    harness.request(0, &[Part::Write(1)]);
+    harness.device.reset();
+    harness.device.save().unwrap();
+}
+
+#[test]
+fn an_active_device_cannot_be_activated_again() {
+    let puppet = Puppet::default();
+    let resets = puppet.resets.clone();
+    let mut harness = Harness::new(puppet, 0);
+    let again = Activation {
+        memory: harness.guest.memory(),
+        queues: Vec::new(),
+        interrupt: harness.interrupt.clone(),
+        features: 0,
+        thread_hook: no_hook(),
+    };
+    assert!(matches!(
+        harness.device.activate(again),
+        Err(DeviceError::Phase { phase: "running", .. })
+    ));
+    harness.request(0, &[Part::Write(1)]);
+    harness.device.reset();
+    harness.device.reset();
+    assert_eq!(resets.load(Ordering::SeqCst), 2);
+    harness.activate(0);
+    harness.request(0, &[Part::Write(1)]);
+}
+
+#[test]
+fn a_device_that_cannot_start_asks_for_a_reset_and_may_succeed_later() {
+    let puppet = Puppet::default();
+    let fail = puppet.fail_start.clone();
+    fail.store(true, Ordering::SeqCst);
+    let mut harness = Harness::new(puppet, 0);
+    assert!(harness.interrupt.wait(|| harness.interrupt.asked_for_reset()));
+    fail.store(false, Ordering::SeqCst);
+    harness.device.reset();
+    harness.activate(0);
+    harness.request(0, &[Part::Write(1)]);
+}
+
+#[test]
+fn the_hook_runs_first_on_each_worker_thread_and_can_forbid_it() {
+    let mut harness = Harness::new(Puppet::default(), 0);
+    harness.device.reset();
+    let (sender, names) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let hook: ThreadHook = Arc::new(move |name| {
+        sender
+            .lock()
+            .unwrap()
+            .send((name.to_owned(), std::thread::current().name().map(str::to_owned)))
+            .unwrap();
+        Err(io::Error::other("forbidden"))
+    });
+    let interrupt = harness.interrupt.clone();
+    let activation = Activation {
+        memory: harness.guest.memory(),
+        queues: Vec::new(),
+        interrupt: interrupt.clone(),
+        features: 0,
+        thread_hook: hook,
+    };
+    harness.device.activate(activation).unwrap();
+    let (name, thread) = names.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        (name.as_str(), thread.as_deref()),
+        ("virtio-rng", Some("virtio-rng"))
+    );
+    assert!(interrupt.wait(|| interrupt.asked_for_reset()));
+}
+
+#[test]
+fn a_worker_that_dies_leaves_a_dead_device_and_a_living_process() {
+    let puppet = Puppet::default();
+    puppet.panic.store(true, Ordering::SeqCst);
+    let mut harness = Harness::new(puppet, 0);
+    harness.queues[0].add(&[Part::Write(1)]);
+    harness.queues[0].kick();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(matches!(
+        harness.device.pause(),
+        Err(DeviceError::Phase { phase: "dead", .. })
+    ));
+    harness.device.reset();
+    assert!(harness.device.save().is_err());
+}

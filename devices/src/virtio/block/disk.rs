@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 pub const SECTOR: u64 = 512;
 
 /// Bytes written at once where zeroes have to be written out.
-const ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// An open disk.
 #[derive(Debug)]

@@ -124,7 +124,7 @@ impl Request {
 fn data_range(sector: u64, len: u64, size: u64) -> Result<Range<u64>, Status> {
     let start = sector.checked_mul(SECTOR).ok_or(Status::IoError)?;
     let end = start.checked_add(len).ok_or(Status::IoError)?;
-    match len % SECTOR == 0 && end <= size {
+    match len.is_multiple_of(SECTOR) && end <= size {
         true => Ok(start..end),
         false => Err(Status::IoError),
     }

@@ -221,9 +221,7 @@ impl VirtioPci {
         add(&mut config, Capability::Device, DEVICE, page, &[], &[]).map_err(layout)?;
         add(&mut config, Capability::Notify, NOTIFY, notify_len, &stride, &[]).map_err(layout)?;
         // The driver writes bar, offset, length and data of this one.
-        let mask = [
-            0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        ];
+        let mask = [&[0, 0, 0xff, 0, 0, 0][..], &[0xff; 12]].concat();
         let pci_config_capability =
             add(&mut config, Capability::PciConfig, 0, 0, &[0; 4], &mask).map_err(layout)?;
         let msix_capability = msix
@@ -417,7 +415,9 @@ fn queue_address(offset: u64) -> Option<(QueueAddress, bool)> {
         common::QUEUE_DEVICE => QueueAddress::Used,
         _ => return None,
     };
-    (offset % 4 == 0).then_some((which, offset % 8 != 0))
+    offset
+        .is_multiple_of(4)
+        .then_some((which, !offset.is_multiple_of(8)))
 }
 
 impl PciDevice for VirtioPci {

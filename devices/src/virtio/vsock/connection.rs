@@ -471,7 +471,3 @@ impl Drop for Connection {
         while matches!(self.stream.read(&mut waste), Ok(count) if count > 0) {}
     }
 }
-
-#[cfg(test)]
-#[path = "connection_tests.rs"]
-mod tests;
