@@ -85,7 +85,8 @@ pub(super) async fn push_path(
         } else if metadata.is_symlink() {
             let target = std::fs::read_link(&source).map_err(|err| Error::io(format!("read {shown}"), err))?;
             let _ = sftp.remove_file(&destination).await;
-            sftp.symlink(&destination, target.to_string_lossy())
+            // Target first: OpenSSH's order, which every server follows, is the reverse of the draft's.
+            sftp.symlink(target.to_string_lossy(), &destination)
                 .await
                 .map_err(|err| Error::sftp(format!("make the link {destination}"), err))?;
         } else if metadata.is_file() {
