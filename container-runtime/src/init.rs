@@ -76,3 +76,7 @@ impl InitSystem {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "init_tests.rs"]
+mod tests;

@@ -114,8 +114,7 @@ fn set_up(plan: &Plan, trees: &HostTrees, sync: &OwnedFd) -> Result<()> {
 /// The exit status for the case that it comes back.
 fn execute(plan: &Plan, sync: &OwnedFd) -> i32 {
     let Some(listener) = &plan.start_listener else {
-        return wait_for(sync, message::START)
-            .map_or(SET_UP_FAILED, |()| become_program(plan, sync));
+        return wait_for(sync, message::START).map_or(SET_UP_FAILED, |()| become_program(plan, sync));
     };
     // The creator has gone; whoever connects says start. It sees the end of the stream at exec, or why there is none.
     match listener.accept() {
