@@ -10,9 +10,13 @@
 
 pub mod driver;
 mod error;
+mod place;
 mod pool;
+mod steps;
+mod tree;
 mod volume;
 
+pub use driver::DriverInfo;
 pub use error::{BoxError, Error, Result};
 pub use pool::{Pool, PoolConfig};
 pub use volume::{ContentType, Resources, Space, VolumeId, VolumeKind};
