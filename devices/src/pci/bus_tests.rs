@@ -5,15 +5,18 @@ use crate::bus::BusDevice;
 const WINDOW: Range<u64> = 0xc000_0000..0xc010_0000;
 const HIGH: Range<u64> = 0x10_0000_0000..0x11_0000_0000;
 
+/// Where a BAR was moved, in order.
+type Moves = Arc<Mutex<Vec<Option<u64>>>>;
+
 /// A device with one BAR of memory that remembers where it was moved.
 struct Memory {
     config: Config,
     bytes: Vec<u8>,
-    moves: Arc<Mutex<Vec<Option<u64>>>>,
+    moves: Moves,
 }
 
 impl Memory {
-    fn new(size: u64) -> (Arc<Mutex<Self>>, Arc<Mutex<Vec<Option<u64>>>>) {
+    fn new(size: u64) -> (Arc<Mutex<Self>>, Moves) {
         let mut config = Config::new(Identity {
             vendor: 1,
             device: 2,
@@ -107,7 +110,7 @@ fn a_moved_bar_decodes_at_its_new_place_only_and_never_outside_of_the_windows() 
 
 #[test]
 fn bars_are_placed_side_by_side_until_the_windows_are_full() {
-    let bus = PciBus::new(vec![0x8_0800..0x9_0000]);
+    let bus = PciBus::new(std::iter::once(0x8_0800..0x9_0000).collect());
     let mut starts = Vec::new();
     loop {
         let (device, _) = Memory::new(0x4000);

@@ -121,7 +121,7 @@ proptest! {
         prop_assert_eq!(read_u32(&config, 0), read_u32(&fresh, 0));
         prop_assert_eq!(read_u32(&config, 8), read_u32(&fresh, 8));
         prop_assert_eq!(read_u32(&config, 0x10) & 0x7fff, 4);
-        prop_assert!(config.bar_address(0).unwrap() % 0x8000 == 0);
+        prop_assert!(config.bar_address(0).unwrap().is_multiple_of(0x8000));
         let saved = config.save();
         let mut again = fresh.clone();
         prop_assert!(again.restore(&saved));

@@ -4,6 +4,7 @@
 //! forbidden, by plain system calls on the device's thread. A flush is a true `fdatasync`; a driver that did not accept
 //! the flush feature gets durable writes instead (§5.2.5.2).
 
+mod config;
 pub mod disk;
 mod in_flight;
 pub mod request;
@@ -14,10 +15,13 @@ use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::queue::Queue;
 use crate::virtio::worker::{Backend, Io};
-use disk::{Disk, Erase, SECTOR, cannot_erase};
+pub use config::{BlockError, Config, Engine, State};
+
+use config::{QUEUE_SIZE, QUEUES_MAX, config_space};
+use disk::{Disk, Erase, cannot_erase};
 use in_flight::{InFlight, Slots, Work};
-use request::{MAX_DISCARD_SECTORS, MAX_WRITE_ZEROES_SECTORS, Operation, Request, SERIAL_LEN, Status};
-use serde::{Deserialize, Serialize};
+use request::{Operation, Request, SERIAL_LEN, Status};
+use serde::Serialize;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -26,89 +30,10 @@ use virtio_bindings::virtio_blk as spec;
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
-/// Entries of each queue.
-const QUEUE_SIZE: u16 = 256;
-/// Data segments in one request: what the queue holds, less header and status.
-const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// Requests taken from one queue before other events get a turn.
 const BUDGET: usize = 128;
-/// The most queues; more than virtual CPUs make no sense.
-const QUEUES_MAX: u16 = 32;
 /// Token of the ring's descriptor.
 const TOKEN_COMPLETED: u32 = 0;
-
-/// How requests reach the host's kernel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Engine {
-    /// io_uring where the host allows it, plain system calls otherwise.
-    #[default]
-    Auto,
-    /// io_uring, or no device.
-    Uring,
-    /// Plain system calls on the device's thread.
-    Sync,
-}
-
-/// What the user asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The disk's serial number as the guest sees it; at most 20 bytes.
-    pub serial: String,
-    /// Whether writes are refused.
-    pub read_only: bool,
-    /// How requests reach the host's kernel.
-    pub engine: Engine,
-    /// Number of queues, 1 to 32. One thread serves them all.
-    pub queues: u16,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            serial: String::new(),
-            read_only: false,
-            engine: Engine::Auto,
-            queues: 1,
-        }
-    }
-}
-
-/// What a snapshot holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    /// What the user asked for.
-    pub config: Config,
-    /// The size the guest knows.
-    pub size_bytes: u64,
-}
-
-/// Why a block device could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BlockError {
-    /// The serial number does not fit.
-    #[error("disk serial {0:?} is longer than {SERIAL_LEN} bytes")]
-    SerialTooLong(String),
-    /// No such number of queues.
-    #[error("a disk cannot have {0} queues; choose 1 to {QUEUES_MAX}")]
-    Queues(u16),
-    /// The file's size cannot be found.
-    #[error("cannot find the size of the disk")]
-    Size(#[source] io::Error),
-    /// The disk is another one than in the snapshot.
-    #[error("the disk has {actual} bytes where the snapshot says {saved}")]
-    SizeChanged {
-        /// As saved.
-        saved: u64,
-        /// As found.
-        actual: u64,
-    },
-    /// io_uring was asked for by name.
-    #[error("io_uring cannot be used on this host; choose the engine \"sync\" or \"auto\"")]
-    Uring(#[source] io::Error),
-}
 
 /// The device's counters.
 #[derive(Debug, Default, Serialize)]
@@ -413,32 +338,6 @@ impl Block {
     }
 }
 
-/// The configuration space (§5.2.4).
-fn config_space(config: &Config, size: u64) -> Vec<u8> {
-    let mut space = vec![0; 60];
-    let mut put = |offset: usize, bytes: &[u8]| {
-        space
-            .iter_mut()
-            .skip(offset)
-            .zip(bytes)
-            .for_each(|(to, from)| *to = *from);
-    };
-    put(0, &(size / SECTOR).to_le_bytes());
-    put(12, &SEGMENTS_MAX.to_le_bytes());
-    put(20, &(SECTOR as u32).to_le_bytes());
-    // Topology: 2³ sectors make a physical block of 4 KiB, like the page cache and most disks.
-    put(24, &[3, 0, 8, 0]);
-    put(34, &config.queues.to_le_bytes());
-    put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
-    // One segment per request, aligned to physical blocks.
-    put(40, &1u32.to_le_bytes());
-    put(44, &8u32.to_le_bytes());
-    put(48, &MAX_WRITE_ZEROES_SECTORS.to_le_bytes());
-    put(52, &1u32.to_le_bytes());
-    put(56, &[1]);
-    space
-}
-
 impl Backend for Block {
     type State = State;
 
@@ -447,18 +346,7 @@ impl Backend for Block {
     }
 
     fn features(&self) -> u64 {
-        let mut features = 1 << spec::VIRTIO_BLK_F_SEG_MAX
-            | 1 << spec::VIRTIO_BLK_F_BLK_SIZE
-            | 1 << spec::VIRTIO_BLK_F_TOPOLOGY
-            | 1 << spec::VIRTIO_BLK_F_FLUSH;
-        features |= match self.config.read_only {
-            true => 1 << spec::VIRTIO_BLK_F_RO,
-            false => 1 << spec::VIRTIO_BLK_F_DISCARD | 1 << spec::VIRTIO_BLK_F_WRITE_ZEROES,
-        };
-        if self.config.queues > 1 {
-            features |= 1 << spec::VIRTIO_BLK_F_MQ;
-        }
-        features
+        config::features(&self.config)
     }
 
     fn queue_sizes(&self) -> Vec<u16> {

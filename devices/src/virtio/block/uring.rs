@@ -15,6 +15,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 /// Requests in flight at once.
 pub const DEPTH: u32 = 128;
 
+/// Threads of the kernel for requests that would block (flushes, reads of what is not cached), of each of its two kinds.
+const THREADS_MAX: u32 = 8;
+
 /// A ring, and the descriptor that says when something has completed.
 pub struct Uring {
     ring: IoUring,
@@ -30,6 +33,8 @@ impl Uring {
         let completed = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let submitter = ring.submitter();
         submitter.register_eventfd(completed.as_raw_fd())?;
+        // Only a bound, so it is no harm if the kernel does not know it.
+        let _ = submitter.register_iowq_max_workers(&mut [THREADS_MAX; 2]);
         let mut allowed = [
             Restriction::sqe_op(opcode::Readv::CODE),
             Restriction::sqe_op(opcode::Writev::CODE),

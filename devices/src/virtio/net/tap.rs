@@ -227,3 +227,7 @@ fn set_nonblocking(fd: RawFd) -> io::Result<()> {
         check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK))
     }
 }
+
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 
 pub mod mmio;
 pub mod pci;
+mod pci_interrupt;
 pub mod registers;
 
 use super::device::DeviceError;

@@ -2,16 +2,17 @@
 //! interrupt status, the device's configuration, one notification word per queue, and the MSI-X table. Interrupts are
 //! MSI-X only; a driver without it can still poll.
 
+use super::pci_interrupt::{MsixInterrupt, NO_VECTOR};
 use super::registers::{NeedsReset, QueueAddress, Registers, RegistersState};
 use super::{Machine, TransportError};
 use crate::interrupt::MsiController;
 use crate::pci::PciDevice;
 use crate::pci::config::{Bar, Config, ConfigError, Identity};
 use crate::pci::msix::{ENTRY_SIZE, Msix, MsixState};
-use crate::virtio::device::{DeviceError, DeviceType, Interrupt, VirtioDevice};
+use crate::virtio::device::{DeviceError, DeviceType, VirtioDevice};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 /// The BAR that has everything.
 const BAR: u8 = 0;
@@ -27,8 +28,6 @@ const PAGE: u64 = 0x1000;
 
 /// Distance of the queues' notification words.
 const NOTIFY_STRIDE: u64 = 4;
-/// "No vector" (§4.1.5.1.2).
-const NO_VECTOR: u16 = 0xffff;
 /// Vendor-specific capability id.
 const VENDOR_CAPABILITY: u8 = 0x09;
 /// Offset of the data word in the capability that gives access by configuration space (§4.1.4.9).
@@ -63,51 +62,6 @@ mod common {
     pub(super) const QUEUE_DRIVER: u64 = 40;
     pub(super) const QUEUE_DEVICE: u64 = 48;
     pub(super) const SIZE: u32 = 60;
-}
-
-/// Interrupts of a device by MSI-X.
-struct MsixInterrupt {
-    msix: Arc<Msix>,
-    isr: AtomicU8,
-    config_vector: AtomicU16,
-    queue_vectors: Vec<AtomicU16>,
-    needs_reset: NeedsReset,
-}
-
-impl MsixInterrupt {
-    fn raise(&self, cause: u8, vector: &AtomicU16) {
-        match vector.load(Ordering::Acquire) {
-            // The status is for drivers that use no messages (§4.1.4.5).
-            NO_VECTOR => {
-                self.isr.fetch_or(cause, Ordering::SeqCst);
-            }
-            vector => self.msix.trigger(vector),
-        }
-    }
-
-    fn forget_vectors(&self) {
-        for vector in self.queue_vectors.iter().chain([&self.config_vector]) {
-            vector.store(NO_VECTOR, Ordering::Release);
-        }
-        self.isr.store(0, Ordering::SeqCst);
-    }
-}
-
-impl Interrupt for MsixInterrupt {
-    fn queue(&self, index: u16) {
-        if let Some(vector) = self.queue_vectors.get(usize::from(index)) {
-            self.raise(1, vector);
-        }
-    }
-
-    fn config(&self) {
-        self.raise(2, &self.config_vector);
-    }
-
-    fn needs_reset(&self) {
-        self.needs_reset.store(true, Ordering::Release);
-        self.config();
-    }
 }
 
 /// What a snapshot holds of the transport.
@@ -198,13 +152,7 @@ impl VirtioPci {
             })?;
         debug_assert!(u64::from(msix.count()) * ENTRY_SIZE <= PAGE);
         let needs_reset: NeedsReset = Arc::new(AtomicBool::new(false));
-        let interrupt = Arc::new(MsixInterrupt {
-            msix: msix.clone(),
-            isr: AtomicU8::new(0),
-            config_vector: AtomicU16::new(NO_VECTOR),
-            queue_vectors: (0..queue_count).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
-            needs_reset: needs_reset.clone(),
-        });
+        let interrupt = Arc::new(MsixInterrupt::new(msix.clone(), queue_count, needs_reset.clone()));
         let layout = |error: ConfigError| TransportError::State(error.to_string());
         config
             .add_bar(Bar {

@@ -329,7 +329,7 @@ proptest! {
         let mut ecam = driver.bus.ecam();
         for (config, offset, mut data) in accesses {
             if config {
-                let offset = u64::from(driver.slot) << 15 | offset % 256;
+                let offset = (u64::from(driver.slot) << 15) | (offset % 256);
                 ecam.write(offset, &data);
                 ecam.read(offset, &mut data);
             } else {

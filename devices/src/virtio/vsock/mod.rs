@@ -4,14 +4,17 @@
 //! connection, [`handshake`] the host's side of opening one; this file moves packets between them and the queues. What a
 //! guest can make us keep is bounded by the number of connections and the credit of each.
 
+mod config;
 mod connection;
 pub mod credit;
 mod handshake;
 pub mod packet;
 mod table;
 
+pub use config::{Config, State, VsockError, VsockMetrics};
+
 use crate::memory::Ram;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::queue::Chain;
@@ -19,12 +22,10 @@ use crate::virtio::worker::{Backend, Io};
 use connection::{Connection, Ports, Produced};
 use handshake::{Handshake, Said};
 use packet::{HEADER_LEN, HOST_CID, Header, Operation, TYPE_STREAM};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{Entry, Id, Table};
@@ -55,59 +56,6 @@ const EVENT_TRANSPORT_RESET: u32 = 0;
 const TOKEN_LISTENER: u32 = 0;
 const TOKEN_TIMER: u32 = 1;
 const TOKEN_SLOTS: u32 = 2;
-
-/// What the user asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The guest's address, at least 3.
-    pub cid: u32,
-    /// Where host programs connect; the guest's connections to port N go to this path with `_N` appended.
-    pub socket: PathBuf,
-}
-
-/// What a snapshot holds. Connections do not survive: they end in the restored guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    /// What the user asked for.
-    pub config: Config,
-}
-
-/// Why a socket device could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum VsockError {
-    /// The address belongs to somebody else.
-    #[error("vsock address {0} is reserved; choose 3 to 4294967294")]
-    Cid(u32),
-    /// The socket cannot be listened at.
-    #[error("cannot listen at {path:?}")]
-    Listen {
-        /// Where.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// No timer.
-    #[error("cannot get a timer for the vsock device")]
-    Timer(#[source] io::Error),
-}
-
-/// The device's counters.
-#[derive(Debug, Default, Serialize)]
-pub struct VsockMetrics {
-    /// Connections opened by either side.
-    pub connections: Counter,
-    /// Connections that were refused by either side.
-    pub refused: Counter,
-    /// Bytes to the guest.
-    pub bytes_to_guest: Counter,
-    /// Bytes from the guest.
-    pub bytes_from_guest: Counter,
-    /// Packets of the guest that made no sense.
-    pub invalid_packets: Counter,
-}
 
 /// The socket device.
 pub struct Vsock {
@@ -588,6 +536,9 @@ impl Backend for Vsock {
         }
     }
 }
+
+#[cfg(test)]
+mod test_driver;
 
 #[cfg(test)]
 #[path = "vsock_tests.rs"]
