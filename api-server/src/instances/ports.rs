@@ -9,17 +9,6 @@ use crate::projects::{self, Feature};
 use crate::store::{self, keys};
 use crate::{ApiError, Daemon};
 
-/// An error of the network room, with what it was about.
-pub(super) fn failed(error: &network::Error) -> ApiError {
-    use network::Error;
-    match error {
-        Error::AddressInUse { .. } | Error::AddressRefused { .. } | Error::InvalidName { .. } | Error::NameTaken { .. } => {
-            ApiError::bad_request(crate::error::chain(error))
-        }
-        _ => ApiError::from_error(error),
-    }
-}
-
 /// A name for the host's end of a card, as Incus makes them: `veth1c02d43c`.
 fn new_host_name(record: &InstanceRecord) -> String {
     let kind = if record.is_vm() { "tap" } else { "veth" };
@@ -35,7 +24,7 @@ fn reservation_key(record: &InstanceRecord, device: &str) -> String {
 pub(super) fn bridge(daemon: &Daemon, project: &str, nic: &Nic) -> Result<String, ApiError> {
     match &nic.parent {
         NicParent::Bridge(bridge) => {
-            network::check_interface_name(bridge).map_err(|error| failed(&error))?;
+            network::check_interface_name(bridge).map_err(ApiError::from)?;
             Ok(bridge.clone())
         }
         NicParent::Network(name) => {
@@ -119,7 +108,7 @@ pub(super) async fn reserve(daemon: &Daemon, record: &InstanceRecord, ports: &mu
                 ipv6: port.nic.ipv6.map_or(Choice::Pick, Choice::Fixed),
             };
             let reserved = daemon.networks.reserve(network, &wanted).await.map_err(|error| {
-                failed(&error).context(format!("Failed start validation for device {:?}", port.nic.device))
+                ApiError::from(error).context(format!("Failed start validation for device {:?}", port.nic.device))
             })?;
             port.reserved = Some(reserved);
         }
@@ -152,7 +141,7 @@ pub(super) async fn open_taps(daemon: &Daemon, ports: &mut [Port]) -> Result<(),
             multi_queue: false,
             isolated: port.nic.isolated,
         };
-        let tap = daemon.networks.add_tap(&spec).await.map_err(|error| device_failed(port, &error))?;
+        let tap = daemon.networks.add_tap(&spec).await.map_err(|error| device_failed(port, error))?;
         port.tap = Some(tap);
     }
     Ok(())
@@ -180,7 +169,7 @@ pub(super) async fn plug_veths(daemon: &Daemon, ports: &[Port], pid: i32) -> Res
             preset,
             isolated: port.nic.isolated,
         };
-        daemon.networks.add_veth(&spec).await.map_err(|error| device_failed(port, &error))?;
+        daemon.networks.add_veth(&spec).await.map_err(|error| device_failed(port, error))?;
     }
     Ok(())
 }
@@ -188,11 +177,11 @@ pub(super) async fn plug_veths(daemon: &Daemon, ports: &[Port], pid: i32) -> Res
 /// Removes the links that a record tells of.
 pub(super) async fn unplug(daemon: &Daemon, record: &InstanceRecord) -> Result<(), ApiError> {
     for (_, host_name) in noted(record) {
-        daemon.networks.remove_link(&host_name).await.map_err(|error| failed(&error))?;
+        daemon.networks.remove_link(&host_name).await.map_err(ApiError::from)?;
     }
     Ok(())
 }
 
-fn device_failed(port: &Port, error: &network::Error) -> ApiError {
-    failed(error).context(format!("Failed to start device {:?}", port.nic.device))
+fn device_failed(port: &Port, error: network::Error) -> ApiError {
+    ApiError::from(error).context(format!("Failed to start device {:?}", port.nic.device))
 }

@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::ApiError;
 
@@ -205,7 +207,9 @@ fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
 /// Waits until the process behind the handle has ended, and collects it if it is a child of this process.
 pub async fn ended(pidfd: &OwnedFd) -> io::Result<()> {
     // A copy, because the reactor wants to own what it watches.
-    let watched = tokio::io::unix::AsyncFd::with_interest(pidfd.try_clone()?, tokio::io::Interest::READABLE)?;
+    let copy = pidfd.try_clone()?;
+    // SAFETY: the descriptor is open, owned by what watches it, and stays the same until that is dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }.map_err(io::Error::from)?;
     let _ready = watched.readable().await?;
     collect(pidfd);
     Ok(())

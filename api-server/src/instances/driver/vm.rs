@@ -65,7 +65,7 @@ impl VmDriver {
                 return VmSupport::Yes;
             }
             match vmm::probe::probe() {
-                KvmKind::Hardware => VmSupport::Yes,
+                KvmKind::Hardware { .. } => VmSupport::Yes,
                 KvmKind::None { reason } => VmSupport::No(format!("this host has no usable KVM: {reason}")),
                 KvmKind::Software { reason } => {
                     VmSupport::No(format!("this host's KVM cannot run ordinary guests: {reason}"))
