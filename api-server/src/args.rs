@@ -14,7 +14,12 @@ use virgad::daemon::Bootstrap;
 #[command(name = "virgad", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where everything is kept: store, images, storage pools, sockets.
-    #[arg(long, value_name = "DIR", env = "VIRGA_STATE_DIR", default_value = "/var/lib/virga")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "VIRGA_STATE_DIR",
+        default_value = "/var/lib/virga"
+    )]
     pub(crate) state_dir: PathBuf,
 
     /// Group whose members may use the socket; without it only root may.

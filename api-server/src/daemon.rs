@@ -11,8 +11,8 @@ use crate::operations::Operations;
 use crate::paths::StatePaths;
 use crate::pools::Pools;
 use crate::store::{SqliteStore, Store};
-use crate::used_by::Users;
-use crate::{ApiError, instances, recovery};
+use crate::used_by::{UserKind, Users};
+use crate::{ApiError, instances, recovery, storage_drivers};
 
 /// What to make on the first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Daemon {
     pub instances: instances::Manager,
     /// Who uses what.
     pub users: Users,
+    /// Held while image files are put into place or removed.
+    pub image_changes: tokio::sync::Mutex<()>,
     /// Storage drivers that work on this host.
     pub supported_drivers: Vec<api::ServerStorageDriver>,
     /// Cancelled when the daemon is to end.
@@ -77,13 +79,22 @@ impl Daemon {
             server: ServerInfo::read(),
             instances: instances::Manager::new(&paths),
             users: Users::default(),
-            supported_drivers: Vec::new(),
+            image_changes: tokio::sync::Mutex::default(),
+            supported_drivers: storage_drivers::probe(),
             stop: CancellationToken::new(),
             started: Instant::now(),
             paths,
         });
         recovery::recover(&daemon, bootstrap).await?;
         Ok(daemon)
+    }
+
+    /// Whether a custom volume is attached to an instance that may be running.
+    pub fn instances_use_volume(&self, pool: &str, volume: &str) -> Result<bool, ApiError> {
+        let users = self.users.all(&*self.store)?;
+        Ok(users
+            .iter()
+            .any(|user| user.kind == UserKind::Instance && user.uses_volume(pool, volume)))
     }
 
     /// Ends the daemon: operations that can be stopped are stopped, instances run on.

@@ -140,3 +140,56 @@ impl From<tokio::task::JoinError> for ApiError {
         Self::internal(format!("background work ended early: {error}"))
     }
 }
+
+impl From<storage::Error> for ApiError {
+    fn from(error: storage::Error) -> Self {
+        use storage::Error;
+        let message = chain(&error);
+        match error {
+            Error::VolumeNotFound(_) | Error::SnapshotNotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, message)
+            }
+            Error::VolumeExists(_) | Error::SnapshotExists { .. } => Self::conflict(message),
+            Error::InvalidName { .. }
+            | Error::InvalidConfig(_)
+            | Error::UnknownDriver(_)
+            | Error::SourceNotEmpty(_)
+            | Error::PoolInUse { .. }
+            | Error::ContentMismatch { .. }
+            | Error::Shrink { .. } => Self::bad_request(message),
+            Error::PoolMissing { .. } => Self::unavailable(message),
+            Error::NoSpace { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, message),
+            _ => Self::internal(message),
+        }
+    }
+}
+
+impl From<network::Error> for ApiError {
+    fn from(error: network::Error) -> Self {
+        use network::Error;
+        let message = chain(&error);
+        match error {
+            Error::InvalidName { .. }
+            | Error::UnknownKey { .. }
+            | Error::InvalidValue { .. }
+            | Error::AddressRefused { .. } => Self::bad_request(message),
+            Error::NameTaken { .. } | Error::AddressInUse { .. } | Error::Exhausted { .. } => {
+                Self::conflict(message)
+            }
+            Error::NotFound { .. } => Self::not_found("Network"),
+            _ => Self::internal(message),
+        }
+    }
+}
+
+impl From<images::Error> for ApiError {
+    fn from(error: images::Error) -> Self {
+        use images::Error;
+        let message = chain(&error);
+        match error {
+            Error::NoSpace { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, message),
+            Error::Io { .. } | Error::Tool { .. } => Self::internal(message),
+            _ => Self::bad_request(message),
+        }
+    }
+}

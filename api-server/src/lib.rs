@@ -6,27 +6,38 @@
 //! to [`events`]. No state lives in this process alone: killed at any instruction, the next daemon completes or rolls
 //! back what was begun ([`recovery`]).
 
+pub mod certificate_text;
 pub mod config_keys;
+mod crash;
 pub mod daemon;
 pub mod error;
 pub mod events;
 pub mod extensions;
 pub mod filter;
 pub mod host;
+pub mod image_files;
 pub mod instances;
+pub mod intents;
 pub mod listing;
+pub mod metrics;
+pub mod names;
+pub mod networks;
 pub mod operations;
 pub mod paths;
 pub mod pools;
 pub mod projects;
+pub mod publish;
 pub mod recovery;
 pub mod request;
+pub mod resources;
 pub mod response;
 pub mod routes;
 pub mod server;
 pub mod storage_drivers;
 pub mod store;
 pub mod used_by;
+pub mod volumes;
+pub mod warnings;
 
 pub use daemon::Daemon;
 pub use error::ApiError;

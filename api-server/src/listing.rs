@@ -19,7 +19,10 @@ pub struct Listing {
 impl Listing {
     /// Reads `recursion=` and `filter=`.
     pub fn from_query(query: &Query) -> Result<Self, ApiError> {
-        Ok(Self { recursion: query.recursion(), filter: Filter::parse(query.get("filter").unwrap_or_default())? })
+        Ok(Self {
+            recursion: query.recursion(),
+            filter: Filter::parse(query.get("filter").unwrap_or_default())?,
+        })
     }
 
     /// How deep the list goes.
@@ -50,7 +53,11 @@ impl Listing {
         for (url, object) in items {
             let object = serde_json::to_value(object)?;
             if self.filter.matches(&object) {
-                kept.push(if self.recursion == 0 { Value::String(url) } else { object });
+                kept.push(if self.recursion == 0 {
+                    Value::String(url)
+                } else {
+                    object
+                });
             }
         }
         Ok(response::sync(kept))

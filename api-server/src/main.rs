@@ -50,12 +50,18 @@ async fn serve(args: &Args, paths: StatePaths, log_events: &LoggingLayer) -> any
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let socket = paths.socket();
-    let daemon = Daemon::open(paths, args.bootstrap.into()).await.context("failed to start")?;
+    let daemon = Daemon::open(paths, args.bootstrap.into())
+        .await
+        .context("failed to start")?;
     log_events.connect(daemon.events.clone());
     let listener = server::Listener::bind(&socket, args.group.as_deref())
         .with_context(|| format!("failed to listen on {}", socket.display()))?;
     let stop = daemon.stop.clone();
-    let serving = tokio::spawn(server::serve(listener, routes::router(daemon.clone()), stop.clone()));
+    let serving = tokio::spawn(server::serve(
+        listener,
+        routes::router(daemon.clone()),
+        stop.clone(),
+    ));
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "ready");
     server::notify_ready();
     tokio::select! {

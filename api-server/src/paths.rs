@@ -90,9 +90,10 @@ impl StatePaths {
     }
 
     /// What an instance or volume is called on disk: its name in the default project, `PROJECT_NAME` in others.
-    /// Neither projects nor instances have an underscore in their names, so this is unambiguous.
+    /// Projects have no underscore in their names; a name of the default project that has one gets its project's
+    /// name in front too, so that no two names meet.
     pub fn disk_name(project: &str, name: &str) -> String {
-        if project == api::DEFAULT_PROJECT {
+        if project == api::DEFAULT_PROJECT && !name.contains('_') {
             name.to_owned()
         } else {
             format!("{project}_{name}")

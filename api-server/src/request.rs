@@ -113,6 +113,11 @@ impl Query {
             .unwrap_or(0)
     }
 
+    /// All parameters in their order.
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.pairs
+    }
+
     /// Reads a query string.
     pub fn parse(query: &str) -> Self {
         let pairs = query

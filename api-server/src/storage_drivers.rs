@@ -17,18 +17,38 @@ pub struct StorageDrivers {
 impl StorageDrivers {
     /// Names of the drivers that pools use: `btrfs | dir`.
     pub fn in_use_names(&self) -> String {
-        self.in_use.keys().map(String::as_str).collect::<Vec<_>>().join(" | ")
+        self.in_use
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 
     /// Their versions, in the same order.
     pub fn in_use_versions(&self) -> String {
-        self.in_use.values().map(String::as_str).collect::<Vec<_>>().join(" | ")
+        self.in_use
+            .values()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 
     /// All drivers that work here.
     pub fn supported(&self) -> Vec<ServerStorageDriver> {
         self.supported.clone()
     }
+}
+
+/// The drivers that work here.
+pub fn probe() -> Vec<ServerStorageDriver> {
+    let supported = storage::driver::supported().into_iter();
+    supported
+        .map(|driver| ServerStorageDriver {
+            name: driver.name.to_owned(),
+            version: driver.version,
+            remote: false,
+        })
+        .collect()
 }
 
 impl Daemon {
@@ -40,7 +60,10 @@ impl Daemon {
             .into_iter()
             .map(|(pool, _)| {
                 let version = supported.iter().find(|driver| driver.name == pool.driver);
-                (pool.driver, version.map(|driver| driver.version.clone()).unwrap_or_default())
+                (
+                    pool.driver,
+                    version.map(|driver| driver.version.clone()).unwrap_or_default(),
+                )
             })
             .collect();
         StorageDrivers { in_use, supported }

@@ -60,12 +60,15 @@ impl User {
     }
 
     fn devices_of(&self, kind: &str) -> impl Iterator<Item = &Map> {
-        self.devices.values().filter(move |device| value(device, "type") == kind)
+        self.devices
+            .values()
+            .filter(move |device| value(device, "type") == kind)
     }
 
     /// Whether one of its NICs is on a network.
     pub fn uses_network(&self, network: &str) -> bool {
-        self.devices_of("nic").any(|nic| value(nic, "network") == network || value(nic, "parent") == network)
+        self.devices_of("nic")
+            .any(|nic| value(nic, "network") == network || value(nic, "parent") == network)
     }
 
     /// Whether one of its disks is in a pool.
@@ -113,7 +116,10 @@ pub struct Users {
 type Stamp = [(usize, u64); 4];
 
 fn stamp(documents: &[Document]) -> (usize, u64) {
-    (documents.len(), documents.iter().map(Document::revision).max().unwrap_or_default())
+    (
+        documents.len(),
+        documents.iter().map(Document::revision).max().unwrap_or_default(),
+    )
 }
 
 impl Users {
@@ -123,7 +129,12 @@ impl Users {
         let snapshots = store.list(keys::SNAPSHOTS)?;
         let profiles = store.list(keys::PROFILES)?;
         let projects = store.list(keys::PROJECTS)?;
-        let stamp = [stamp(&instances), stamp(&snapshots), stamp(&profiles), stamp(&projects)];
+        let stamp = [
+            stamp(&instances),
+            stamp(&snapshots),
+            stamp(&profiles),
+            stamp(&projects),
+        ];
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, users)) = cached.as_ref()
             && *known == stamp
@@ -137,8 +148,12 @@ impl Users {
 
     /// URLs of those that `uses` is true for, sorted as Incus sorts them: by URL.
     pub fn urls(&self, store: &dyn Store, uses: impl Fn(&User) -> bool) -> Result<Vec<String>, ApiError> {
-        let mut urls: Vec<String> =
-            self.all(store)?.iter().filter(|user| uses(user)).map(User::url).collect();
+        let mut urls: Vec<String> = self
+            .all(store)?
+            .iter()
+            .filter(|user| uses(user))
+            .map(User::url)
+            .collect();
         urls.sort();
         Ok(urls)
     }
@@ -176,7 +191,9 @@ fn read(
     {
         let content: Content = document.to()?;
         let parts = keys::parts(document.key());
-        let (Some(project), name) = (parts.get(1), parts.get(2..).unwrap_or_default().join("/")) else { continue };
+        let (Some(project), name) = (parts.get(1), parts.get(2..).unwrap_or_default().join("/")) else {
+            continue;
+        };
         let profile_project = projects::effective(store, project, Feature::Profiles)?;
         let devices = if kind == UserKind::Snapshot && !content.expanded_devices.is_empty() {
             content.expanded_devices

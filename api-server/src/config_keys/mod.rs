@@ -5,7 +5,6 @@
 
 mod devices;
 mod instance;
-mod network;
 mod project;
 mod server;
 mod storage;
@@ -14,7 +13,6 @@ mod values;
 
 pub use devices::check_devices;
 pub use instance::{check_instance_config, check_instance_key};
-pub use network::check_network_config;
 pub use project::check_project_config;
 pub use server::check_server_config;
 pub use storage::{check_pool_config, check_volume_config};

@@ -40,7 +40,13 @@ fn clauses_find_fields_keys_with_dots_and_nested_members() {
     ] {
         assert!(matches(filter), "{filter}");
     }
-    for filter in ["name eq c", "status eq Stopped", "ephemeral eq true", "config.user.tier ne gold", "size lt 1024"] {
+    for filter in [
+        "name eq c",
+        "status eq Stopped",
+        "ephemeral eq true",
+        "config.user.tier ne gold",
+        "size lt 1024",
+    ] {
         assert!(!matches(filter), "{filter}");
     }
 }
@@ -51,20 +57,35 @@ fn texts_are_regular_expressions_over_the_whole_value() {
     assert!(matches("name eq (c1|c2)"));
     assert!(matches("name eq ^c"));
     assert!(!matches("name eq 1"));
-    assert!(!matches("name eq ("), "what does not compile is compared as it is");
+    assert!(
+        !matches("name eq ("),
+        "what does not compile is compared as it is"
+    );
 }
 
 #[test]
 fn logic_goes_from_left_to_right_and_parentheses_group() {
     assert!(matches("name eq x and name eq y or name eq c1"));
-    assert!(!matches("name eq c1 or name eq y and name eq z"), "left to right, without precedence");
+    assert!(
+        !matches("name eq c1 or name eq y and name eq z"),
+        "left to right, without precedence"
+    );
     assert!(matches("name eq c1 or (name eq y and name eq z)"));
     assert!(matches("not name eq x and not (status eq stopped or name eq y)"));
 }
 
 #[test]
 fn what_is_wrong_is_refused_with_400() {
-    for filter in ["name", "name eq", "name is c1", "name eq c1 name eq c2", "(name eq c1", "name eq c1)", "and", "name eq \"c1"] {
+    for filter in [
+        "name",
+        "name eq",
+        "name is c1",
+        "name eq c1 name eq c2",
+        "(name eq c1",
+        "name eq c1)",
+        "and",
+        "name eq \"c1",
+    ] {
         let error = Filter::parse(filter).expect_err(filter);
         assert_eq!(error.status, http::StatusCode::BAD_REQUEST, "{filter}");
         assert!(error.message.starts_with("Invalid filter: "), "{}", error.message);

@@ -35,7 +35,9 @@ impl Filter {
         if tokens.is_empty() {
             return Ok(Self { expression: None });
         }
-        Ok(Self { expression: Some(parser::parse(&tokens).map_err(invalid)?) })
+        Ok(Self {
+            expression: Some(parser::parse(&tokens).map_err(invalid)?),
+        })
     }
 
     /// Whether everything passes.
@@ -45,7 +47,9 @@ impl Filter {
 
     /// Whether an object passes.
     pub fn matches(&self, object: &Value) -> bool {
-        self.expression.as_ref().is_none_or(|expression| matches(expression, object))
+        self.expression
+            .as_ref()
+            .is_none_or(|expression| matches(expression, object))
     }
 }
 
@@ -54,22 +58,31 @@ fn invalid(why: impl std::fmt::Display) -> ApiError {
 }
 
 fn matches(expression: &Expression, object: &Value) -> bool {
-    expression.iter().fold(true, |result, (logical, term)| match logical {
-        Logical::And => result && matches_term(term, object),
-        Logical::Or => result || matches_term(term, object),
-    })
+    expression
+        .iter()
+        .fold(true, |result, (logical, term)| match logical {
+            Logical::And => result && matches_term(term, object),
+            Logical::Or => result || matches_term(term, object),
+        })
 }
 
 fn matches_term(term: &Term, object: &Value) -> bool {
     match term {
         Term::Group { not, expression } => *not != matches(expression, object),
-        Term::Clause { not, field, operator, operand } => {
+        Term::Clause {
+            not,
+            field,
+            operator,
+            operand,
+        } => {
             let found = value::lookup(object, field);
             let equal = |wanted: bool| operand.equals(found) == wanted;
             let holds = match operator {
                 Operator::Equal => equal(true),
                 Operator::NotEqual => equal(false),
-                Operator::Ordered(order) => operand.compare(found).is_some_and(|found| order.contains(&found)),
+                Operator::Ordered(order) => {
+                    operand.compare(found).is_some_and(|found| order.contains(&found))
+                }
             };
             *not != holds
         }

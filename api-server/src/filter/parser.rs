@@ -30,8 +30,16 @@ pub(super) enum Operator {
 /// A comparison or a group.
 #[derive(Debug)]
 pub(super) enum Term {
-    Clause { not: bool, field: String, operator: Operator, operand: Operand },
-    Group { not: bool, expression: Expression },
+    Clause {
+        not: bool,
+        field: String,
+        operator: Operator,
+        operand: Operand,
+    },
+    Group {
+        not: bool,
+        expression: Expression,
+    },
 }
 
 /// Parses all tokens.
@@ -77,7 +85,12 @@ impl<'a> Parser<'a> {
                 None | Some(Token::Close) => return Ok(terms),
                 Some(Token::Word(word)) if word.eq_ignore_ascii_case("and") => Logical::And,
                 Some(Token::Word(word)) if word.eq_ignore_ascii_case("or") => Logical::Or,
-                Some(token) => return Err(format!("invalid clause composition: expected and, or, not {}", show(token))),
+                Some(token) => {
+                    return Err(format!(
+                        "invalid clause composition: expected and, or, not {}",
+                        show(token)
+                    ));
+                }
             };
             self.position += 1;
             terms.push((logical, self.term(depth)?));
@@ -105,9 +118,12 @@ impl<'a> Parser<'a> {
                     _ => return Err("clause has no operator".to_owned()),
                 };
                 match self.next() {
-                    Some(Token::Word(text) | Token::Quoted(text)) => {
-                        Ok(Term::Clause { not, field: field.clone(), operator, operand: Operand::new(text) })
-                    }
+                    Some(Token::Word(text) | Token::Quoted(text)) => Ok(Term::Clause {
+                        not,
+                        field: field.clone(),
+                        operator,
+                        operand: Operand::new(text),
+                    }),
                     _ => Err("clause has no value".to_owned()),
                 }
             }
@@ -123,7 +139,11 @@ fn operator(word: &str) -> Result<Operator, String> {
         "ge" => Operator::Ordered(&[Ordering::Greater, Ordering::Equal]),
         "lt" => Operator::Ordered(&[Ordering::Less]),
         "le" => Operator::Ordered(&[Ordering::Less, Ordering::Equal]),
-        _ => return Err(format!("unsupported operation {word:?}: use eq, ne, gt, ge, lt or le")),
+        _ => {
+            return Err(format!(
+                "unsupported operation {word:?}: use eq, ne, gt, ge, lt or le"
+            ));
+        }
     })
 }
 

@@ -17,11 +17,22 @@ pub(super) struct Operand {
 
 impl Operand {
     pub(super) fn new(text: &str) -> Self {
-        let whole = if text.contains(['^', '$']) { text.to_owned() } else { format!("^(?:{text})$") };
+        let whole = if text.contains(['^', '$']) {
+            text.to_owned()
+        } else {
+            format!("^(?:{text})$")
+        };
         // A pattern that is too big or not valid is a plain text.
-        let regex = RegexBuilder::new(&whole).case_insensitive(true).unicode(false).size_limit(REGEX_SIZE).build();
+        let regex = RegexBuilder::new(&whole)
+            .case_insensitive(true)
+            .unicode(false)
+            .size_limit(REGEX_SIZE)
+            .build();
         // Without Unicode tables a pattern for text that is not ASCII does not compile; plain comparison it is.
-        Self { text: text.to_owned(), regex: regex.ok() }
+        Self {
+            text: text.to_owned(),
+            regex: regex.ok(),
+        }
     }
 
     /// Whether a field's value is this one. A field that is not there is an empty text.
@@ -34,9 +45,12 @@ impl Operand {
                 "false" | "0" | "no" | "off" => !*value,
                 _ => false,
             },
-            Some(Value::Number(number)) => {
-                self.text.parse::<f64>().ok().zip(number.as_f64()).is_some_and(|(wanted, found)| wanted == found)
-            }
+            Some(Value::Number(number)) => self
+                .text
+                .parse::<f64>()
+                .ok()
+                .zip(number.as_f64())
+                .is_some_and(|(wanted, found)| wanted == found),
             Some(Value::Array(items)) => items.iter().any(|item| self.equals(Some(item))),
             Some(Value::Object(_)) => false,
         }
@@ -69,5 +83,6 @@ pub(super) fn lookup<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     if let Some(value) = members.get(path) {
         return Some(value);
     }
-    path.rmatch_indices('.').find_map(|(dot, _)| lookup(members.get(&path[..dot])?, &path[dot + 1..]))
+    path.rmatch_indices('.')
+        .find_map(|(dot, _)| lookup(members.get(&path[..dot])?, &path[dot + 1..]))
 }

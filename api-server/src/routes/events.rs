@@ -15,7 +15,12 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new().route("/1.0/events", get(events))
 }
 
-async fn events(State(daemon): State<Arc<Daemon>>, project: Project, query: Query, upgrade: Upgrade) -> Response {
+async fn events(
+    State(daemon): State<Arc<Daemon>>,
+    project: Project,
+    query: Query,
+    upgrade: Upgrade,
+) -> Response {
     match filter(&project, &query) {
         Ok(filter) => {
             let (hub, stop) = (daemon.events.clone(), daemon.stop.clone());
@@ -31,7 +36,9 @@ async fn events(State(daemon): State<Arc<Daemon>>, project: Project, query: Quer
 fn filter(project: &Project, query: &Query) -> Result<Filter, ApiError> {
     let all = query.is_true("all-projects");
     if all && query.get_non_empty("project").is_some() {
-        return Err(ApiError::bad_request("Cannot specify a project when requesting all projects"));
+        return Err(ApiError::bad_request(
+            "Cannot specify a project when requesting all projects",
+        ));
     }
     let kinds = match query.get_non_empty("type") {
         None => vec![EventKind::Logging, EventKind::Operation, EventKind::Lifecycle],
@@ -43,5 +50,8 @@ fn filter(project: &Project, query: &Query) -> Result<Filter, ApiError> {
             })
             .collect::<Result<_, _>>()?,
     };
-    Ok(Filter { kinds, project: (!all).then(|| project.0.clone()) })
+    Ok(Filter {
+        kinds,
+        project: (!all).then(|| project.0.clone()),
+    })
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, put};
-use axum::Router;
 
 use crate::{Daemon, response};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
-    Router::new().route("/internal/ready", get(ready)).route("/internal/shutdown", put(shutdown))
+    Router::new()
+        .route("/internal/ready", get(ready))
+        .route("/internal/shutdown", put(shutdown))
 }
 
 /// Who can ask is answered: requests are served once everything is there.

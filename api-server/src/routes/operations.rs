@@ -34,8 +34,15 @@ async fn list(State(daemon): State<Arc<Daemon>>, project: Project, query: Query)
     let mut by_status: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for operation in daemon.operations.list(project.as_deref()) {
         let rendered = operation.render();
-        let shown = if query.recursion() == 0 { json!(operation.url()) } else { serde_json::to_value(&rendered)? };
-        by_status.entry(rendered.status.to_lowercase()).or_default().push(shown);
+        let shown = if query.recursion() == 0 {
+            json!(operation.url())
+        } else {
+            serde_json::to_value(&rendered)?
+        };
+        by_status
+            .entry(rendered.status.to_lowercase())
+            .or_default()
+            .push(shown);
     }
     Ok(response::sync(by_status))
 }
@@ -54,7 +61,9 @@ async fn cancel(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Re
 async fn wait(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Reply {
     let timeout: i64 = match query.get_non_empty("timeout") {
         None => -1,
-        Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("Invalid timeout {text:?}")))?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("Invalid timeout {text:?}")))?,
     };
     let operation = daemon.operations.get(&id)?;
     if operation.status().is_final() {
@@ -64,7 +73,10 @@ async fn wait(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: 
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     Ok(response)
 }
 
@@ -73,7 +85,11 @@ async fn wait_body(operation: Operation, timeout: i64) -> Result<Bytes, axum::Er
         Ok(seconds) => drop(tokio::time::timeout(Duration::from_secs(seconds), operation.wait()).await),
         Err(_) => operation.wait().await,
     }
-    Ok(response::sync(operation.render()).into_body().collect().await?.to_bytes())
+    Ok(response::sync(operation.render())
+        .into_body()
+        .collect()
+        .await?
+        .to_bytes())
 }
 
 /// One of an operation's websockets; the secret says which.
@@ -84,7 +100,9 @@ async fn websocket(
     upgrade: Upgrade,
 ) -> Response {
     let place = daemon.operations.get(&id).and_then(|operation| {
-        let secret = query.get_non_empty("secret").ok_or_else(|| ApiError::bad_request("Missing websocket secret"))?;
+        let secret = query
+            .get_non_empty("secret")
+            .ok_or_else(|| ApiError::bad_request("Missing websocket secret"))?;
         operation.socket_place(secret)
     });
     match place {

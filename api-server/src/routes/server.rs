@@ -18,7 +18,9 @@ use crate::store::{Document, keys, put_as};
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
-    Router::new().route("/", get(versions)).route("/1.0", get(show).put(replace).patch(patch))
+    Router::new()
+        .route("/", get(versions))
+        .route("/1.0", get(show).put(replace).patch(patch))
 }
 
 async fn versions() -> Response {
@@ -26,7 +28,10 @@ async fn versions() -> Response {
 }
 
 fn document(daemon: &Daemon) -> Result<Document, ApiError> {
-    daemon.store.get(keys::SERVER_CONFIG)?.ok_or_else(|| ApiError::not_found("Server configuration"))
+    daemon
+        .store
+        .get(keys::SERVER_CONFIG)?
+        .ok_or_else(|| ApiError::not_found("Server configuration"))
 }
 
 async fn show(State(daemon): State<Arc<Daemon>>, requestor: Requestor, project: Project) -> Reply {
@@ -110,6 +115,8 @@ fn write(daemon: &Daemon, mut config: Map, expect: crate::store::Revision, reque
     config.retain(|_, value| !value.is_empty());
     check_server_config(&config)?;
     put_as(&*daemon.store, keys::SERVER_CONFIG, &config, expect)?;
-    daemon.events.lifecycle(Lifecycle::new("config-updated", "/1.0").requestor(requestor));
+    daemon
+        .events
+        .lifecycle(Lifecycle::new("config-updated", "/1.0").requestor(requestor));
     Ok(response::empty())
 }

@@ -29,7 +29,9 @@ pub(super) async fn serve(
         async move { Ok::<_, Infallible>(answer(request, requestor, router).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    let connection = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let connection = builder
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection.with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
@@ -62,6 +64,8 @@ async fn answer(mut request: Request<Incoming>, requestor: Option<Requestor>, ro
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => ApiError::internal("The request failed inside the daemon; its log says where").into_response(),
+        Err(_) => {
+            ApiError::internal("The request failed inside the daemon; its log says where").into_response()
+        }
     }
 }

@@ -65,7 +65,9 @@ fn find_group(name: &str) -> io::Result<Gid> {
     group.map(|group| group.gid).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
-            format!("there is no group {name:?}: make it with `groupadd --system {name}` or leave out --group"),
+            format!(
+                "there is no group {name:?}: make it with `groupadd --system {name}` or leave out --group"
+            ),
         )
     })
 }

@@ -16,7 +16,12 @@ pub struct StateLock {
 impl StateLock {
     /// Takes the lock, or says who has it.
     pub fn take(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 file.set_len(0)?;
@@ -28,7 +33,11 @@ impl StateLock {
                 file.read_to_string(&mut holder)?;
                 Err(io::Error::new(
                     io::ErrorKind::AddrInUse,
-                    format!("another virgad (process {}) holds {}", holder.trim(), path.display()),
+                    format!(
+                        "another virgad (process {}) holds {}",
+                        holder.trim(),
+                        path.display()
+                    ),
                 ))
             }
             Err((_, errno)) => Err(errno.into()),
