@@ -32,6 +32,7 @@ use crate::loader::{self, Kernel, LoadError, initrd};
 use crate::machine::{Blueprint, BuildError};
 use crate::memory::{self, Ram};
 use crate::power::{self, PowerRegisters};
+use crate::pvpanic::{self, PvPanic};
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
 /// A machine and the host's ends of its consoles.
@@ -77,15 +78,19 @@ pub fn build(
     };
     let (ports, mmio) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
     let (manager, device_thread) = DeviceManager::new();
+    let pvpanic =
+        PvPanic::new(exit.clone()).map_err(|error| resource("the panic device")(io::Error::other(error)))?;
+    let pvpanic = Arc::new(Mutex::new(pvpanic));
     let (devices, device_bus) = match config.transport {
         Transport::Pci => {
             let bus = pci_bus(&config, &ports, &mmio)?;
-            (
-                attach::attach_pci(made, &bus, &interrupts, &environment, &manager)?,
-                DeviceBus::Pci,
-            )
+            let devices = attach::attach_pci(made, &bus, &interrupts, &environment, &manager)?;
+            bus.add(None, pvpanic)
+                .map_err(|error| resource("a PCI slot")(io::Error::other(error)))?;
+            (devices, DeviceBus::Pci)
         }
         Transport::Mmio => {
+            ports.insert(u64::from(pvpanic::PORT), 1, pvpanic)?;
             let (devices, places) = attach::attach_mmio(made, &mmio, &interrupts, &environment, &manager)?;
             (devices, DeviceBus::Mmio(places))
         }

@@ -35,6 +35,7 @@ pub mod machine;
 pub mod memory;
 pub mod power;
 pub mod probe;
+pub mod pvpanic;
 pub mod sandbox;
 pub mod supervisor;
 mod unix_path;

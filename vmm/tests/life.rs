@@ -272,3 +272,29 @@ fn the_power_button_raises_the_event_devices_interrupt() {
         ended.stderr
     );
 }
+
+#[test]
+fn a_kernel_that_panics_says_so() {
+    if !has_kvm() {
+        return;
+    }
+    let by_port = Payload::new().out8(0x505, 1).forever();
+    // Slot 1 is the first that has no other device; its only BAR is the first that was placed.
+    let by_pci = Payload::new()
+        .store16(0xe000_8004, 2)
+        .store8(0xc000_0000, 1)
+        .forever();
+    for (transport, payload) in [("mmio", by_port), ("pci", by_pci)] {
+        let ended = Spec::new(&payload)
+            .set("transport", transport.into())
+            .run_to_end();
+        let report = ended.report.unwrap();
+        assert_eq!(
+            (report.reason, ended.status),
+            (ExitReason::Panic, Some(4)),
+            "{}",
+            ended.stderr
+        );
+        assert!(report.message.contains("panicked"), "{}", report.message);
+    }
+}

@@ -18,6 +18,7 @@ use acpi_tables::xsdt::XSDT;
 
 use super::layout;
 use crate::memory::{self, MemoryError, Ram};
+use crate::pvpanic;
 
 const OEM_ID: [u8; 6] = *b"VIRGA ";
 const OEM_TABLE: [u8; 8] = *b"VIRGAVM ";
@@ -147,6 +148,7 @@ fn dsdt(memory_bytes: u64, bus: &DeviceBus) -> Vec<u8> {
             devices.push(host_bridge(memory_bytes));
         }
         DeviceBus::Mmio(all) => {
+            devices.push(panic_device());
             devices.extend(
                 all.iter()
                     .zip(0..)
@@ -250,6 +252,17 @@ fn host_bridge(memory_bytes: u64) -> Vec<u8> {
     bytes_of(&Device::new(
         Path::new("PCI0"),
         vec![&hid, &cid, &segment, &bus, &uid, &coherent, &current],
+    ))
+}
+
+/// Where there is no PCI, the device that hears of panics is a port.
+fn panic_device() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &"QEMU0001");
+    let port = IO::new(pvpanic::PORT, pvpanic::PORT, 1, 1);
+    let resources = ResourceTemplate::new(vec![&port]);
+    bytes_of(&Device::new(
+        Path::new("PEVT"),
+        vec![&hid, &Name::new(Path::new("_CRS"), &resources)],
     ))
 }
 

@@ -113,7 +113,7 @@ fn the_acpi_compiler_agrees() {
         ),
         (
             DeviceBus::Mmio(vec![(0xe800_0000, 6)]),
-            &["LNRO0005", "0xE8000000", "0x00000006"],
+            &["LNRO0005", "0xE8000000", "0x00000006", "QEMU0001"],
         ),
     ] {
         for (name, bytes) in walk(2, &bus) {

@@ -188,6 +188,8 @@ pub const DEVICE_WORKER: &[Allowed] = &[
     Call(libc::SYS_getsockopt),
     Call(libc::SYS_fcntl),
     ioctl(FIONBIO),
+    // Rate limits.
+    Call(libc::SYS_timerfd_create),
     Call(libc::SYS_timerfd_settime),
 ];
 
@@ -198,7 +200,6 @@ pub const DEVICE_MANAGER: &[Allowed] = &[
     Call(libc::SYS_rseq),
     Call(libc::SYS_set_robust_list),
     Call(libc::SYS_epoll_create1),
-    Call(libc::SYS_timerfd_create),
     // The new thread's name, and its own filter.
     Call(libc::SYS_prctl),
     Call(libc::SYS_seccomp),
