@@ -7,6 +7,7 @@ pub mod console;
 pub mod device;
 pub mod net;
 pub mod queue;
+pub mod rate_limiter;
 pub mod rng;
 pub mod transport;
 pub mod vsock;

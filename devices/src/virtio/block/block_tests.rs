@@ -325,3 +325,36 @@ fn impossible_configurations_are_refused_with_the_reason() {
         })
     ));
 }
+
+#[test]
+fn a_limited_disk_slows_down_and_loses_nothing() {
+    for engine in [Engine::Sync, Engine::Auto] {
+        let limits = crate::virtio::rate_limiter::Limits {
+            bytes_per_second: std::num::NonZeroU64::new(10 << 20),
+            operations_per_second: None,
+        };
+        let block = Block::new(
+            Config {
+                limits,
+                ..config(engine)
+            },
+            disk(),
+        )
+        .unwrap();
+        let mut harness = Harness::new(block, FLUSH);
+        let start = std::time::Instant::now();
+        for index in 0..32 {
+            harness.queues[0].add(&[
+                header(1, index * 60),
+                Part::Read(vec![1; 128 * 512]),
+                Part::Write(1),
+            ]);
+        }
+        harness.queues[0].kick();
+        for _ in 0..32 {
+            assert_eq!(harness.next_used(0).unwrap().1, 1);
+        }
+        // Two megabytes, of which one may pass at once.
+        assert!(start.elapsed() >= std::time::Duration::from_millis(80));
+    }
+}

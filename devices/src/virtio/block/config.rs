@@ -2,6 +2,7 @@
 
 use super::disk::SECTOR;
 use super::request::{MAX_DISCARD_SECTORS, MAX_WRITE_ZEROES_SECTORS, SERIAL_LEN};
+use crate::virtio::rate_limiter::Limits;
 use serde::{Deserialize, Serialize};
 use std::io;
 use virtio_bindings::virtio_blk as spec;
@@ -37,6 +38,8 @@ pub struct Config {
     pub engine: Engine,
     /// Number of queues, 1 to 32. One thread serves them all.
     pub queues: u16,
+    /// How much the guest may do.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             read_only: false,
             engine: Engine::Auto,
             queues: 1,
+            limits: Limits::default(),
         }
     }
 }
@@ -80,6 +84,9 @@ pub enum BlockError {
         /// As found.
         actual: u64,
     },
+    /// No timer for the limits.
+    #[error("cannot get a timer for the disk's limits")]
+    Timer(#[source] io::Error),
     /// io_uring was asked for by name.
     #[error("io_uring cannot be used on this host; choose the engine \"sync\" or \"auto\"")]
     Uring(#[source] io::Error),

@@ -14,6 +14,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::queue::Queue;
+use crate::virtio::rate_limiter::RateLimiter;
 use crate::virtio::worker::{Backend, Io};
 pub use config::{BlockError, Config, Engine, State};
 
@@ -34,6 +35,8 @@ use vmm_sys_util::epoll::EventSet;
 const BUDGET: usize = 128;
 /// Token of the ring's descriptor.
 const TOKEN_COMPLETED: u32 = 0;
+/// Token of the limiter's descriptor.
+const TOKEN_LIMITER: u32 = 1;
 
 /// The device's counters.
 #[derive(Debug, Default, Serialize)]
@@ -64,7 +67,8 @@ pub struct Block {
     metrics: Arc<BlockMetrics>,
     /// Whether the driver did without flushes, so that each write has to be durable.
     write_through: bool,
-    /// Queues that have requests for which there was no slot.
+    limiter: Option<RateLimiter>,
+    /// Queues that have requests for which there was no slot, or that have used up their limits.
     stalled: u32,
 }
 
@@ -88,6 +92,7 @@ impl Block {
         Ok(Self {
             space: Arc::new(ConfigSpace::new(config_space(&config, disk.size()))),
             slots: Slots::new(uring::DEPTH),
+            limiter: RateLimiter::new(config.limits).map_err(BlockError::Timer)?,
             config,
             disk,
             uring,
@@ -364,6 +369,9 @@ impl Backend for Block {
     fn start(&mut self, io: &mut Io) -> io::Result<()> {
         self.write_through = !io.has_feature(spec::VIRTIO_BLK_F_FLUSH);
         self.stalled = 0;
+        if let Some(limiter) = &self.limiter {
+            io.add(limiter.fd(), TOKEN_LIMITER, EventSet::IN)?;
+        }
         match &self.uring {
             Some(uring) => io.add(uring.completed_fd(), TOKEN_COMPLETED, EventSet::IN),
             None => Ok(()),
@@ -372,13 +380,15 @@ impl Backend for Block {
 
     fn queue_ready(&mut self, index: usize, io: &mut Io) {
         let ram = io.memory.memory().into_inner();
+        self.stalled &= !(1 << index);
         let mut taken = 0;
         loop {
             if let Some(queue) = io.queues.get_mut(index) {
                 queue.disable_notification();
             }
             while taken < BUDGET {
-                if self.uring.is_some() && self.slots.is_full() {
+                let limited = self.limiter.as_mut().is_some_and(|limiter| !limiter.ready());
+                if limited || self.uring.is_some() && self.slots.is_full() {
                     self.stalled |= 1 << index;
                     break;
                 }
@@ -389,7 +399,12 @@ impl Backend for Block {
                 taken += 1;
                 let head = chain.head;
                 match Request::parse(chain, &ram, self.disk.size(), self.config.read_only) {
-                    Some(request) => self.begin(index, head, request, io),
+                    Some(request) => {
+                        if let Some(limiter) = &mut self.limiter {
+                            limiter.spend(request.data.len());
+                        }
+                        self.begin(index, head, request, io);
+                    }
                     None => queue.fail("block request without room for a status"),
                 }
             }
@@ -413,7 +428,10 @@ impl Backend for Block {
         }
     }
 
-    fn event(&mut self, _token: u32, _events: EventSet, io: &mut Io) {
+    fn event(&mut self, token: u32, _events: EventSet, io: &mut Io) {
+        if let (TOKEN_LIMITER, Some(limiter)) = (token, &mut self.limiter) {
+            limiter.elapsed();
+        }
         self.reap(io);
         self.flush_submissions(io);
         let stalled = std::mem::take(&mut self.stalled);

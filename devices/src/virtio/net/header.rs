@@ -85,12 +85,20 @@ pub fn offered(offloads: Offloads) -> u64 {
 pub fn offloads(features: u64) -> Offloads {
     let accepted = GUEST_OFFLOADS.iter().filter(|(bit, _)| features & 1 << bit != 0);
     let offloads = accepted.fold(0, |offloads, (_, offload)| offloads | offload);
-    // Without checksum offload there is no other (§5.1.3.1).
-    Offloads(if offloads & Offloads::CHECKSUM == 0 {
+    // Without checksum offload there is no other (§5.1.3.1), and the host's kernel refuses what makes no sense by itself: ECN
+    // without TCP, one kind of UDP segmentation without the other.
+    let mut offloads = if offloads & Offloads::CHECKSUM == 0 {
         0
     } else {
         offloads
-    })
+    };
+    if offloads & (Offloads::TSO4 | Offloads::TSO6) == 0 {
+        offloads &= !Offloads::ECN;
+    }
+    if offloads & Offloads::USO != Offloads::USO {
+        offloads &= !Offloads::USO;
+    }
+    Offloads(offloads)
 }
 
 /// The longest frame with header that the host sends to a driver that accepted these features.

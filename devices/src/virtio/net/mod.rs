@@ -12,6 +12,7 @@ pub use tap::{Tap, TapError};
 use crate::metrics::{Counter, Metrics};
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
+use crate::virtio::rate_limiter::{Limits, RateLimiter};
 use crate::virtio::worker::{Backend, Io};
 use header::{HEADER_LEN, MAX_FRAME, feature};
 use receive::{Outcome, Receiver};
@@ -30,6 +31,9 @@ const TRANSMIT: usize = 1;
 const BUDGET: usize = 256;
 /// Token of the tap.
 const TOKEN_TAP: u32 = 0;
+/// Tokens of the limiters.
+const TOKEN_RECEIVE_LIMITER: u32 = 1;
+const TOKEN_TRANSMIT_LIMITER: u32 = 2;
 /// The link is up (§5.1.4).
 const STATUS_LINK_UP: u16 = 1;
 /// The least MTU that a driver has to accept (§5.1.4.1).
@@ -50,12 +54,25 @@ fn default_mtu() -> u16 {
     1500
 }
 
+/// How much may pass each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetLimits {
+    /// To the guest.
+    pub receive: Limits,
+    /// From the guest.
+    pub transmit: Limits,
+}
+
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// What the user asked for.
     pub config: Config,
+    /// How much may pass.
+    #[serde(default)]
+    pub limits: NetLimits,
 }
 
 /// Why a network card could not be made.
@@ -64,6 +81,9 @@ pub enum NetError {
     /// No driver accepts this MTU.
     #[error("MTU {0} is below {MTU_MIN}")]
     Mtu(u16),
+    /// No timer for the limits.
+    #[error("cannot get a timer for the network card's limits")]
+    Timer(#[source] io::Error),
 }
 
 /// The device's counters.
@@ -86,11 +106,14 @@ pub struct NetMetrics {
 /// The network card.
 pub struct Net {
     config: Config,
+    limits: NetLimits,
     tap: Tap,
     space: Arc<ConfigSpace>,
     metrics: Arc<NetMetrics>,
     receiver: Receiver,
-    /// The driver has no receive buffers; its next notification wakes us.
+    receive_limiter: Option<RateLimiter>,
+    transmit_limiter: Option<RateLimiter>,
+    /// The driver has no receive buffers, or has had what it may; a notification or the timer wakes us.
     receive_blocked: bool,
     /// The host takes no frames for the moment.
     transmit_blocked: bool,
@@ -101,6 +124,11 @@ pub struct Net {
 impl Net {
     /// Makes a network card on a tap.
     pub fn new(config: Config, tap: Tap) -> Result<Self, NetError> {
+        Self::with_limits(config, NetLimits::default(), tap)
+    }
+
+    /// The same with limits for what may pass.
+    pub fn with_limits(config: Config, limits: NetLimits, tap: Tap) -> Result<Self, NetError> {
         if config.mtu < MTU_MIN {
             return Err(NetError::Mtu(config.mtu));
         }
@@ -108,11 +136,14 @@ impl Net {
         let words = [STATUS_LINK_UP, queue_pairs, config.mtu];
         let space = [&config.mac.0[..], words.map(u16::to_le_bytes).as_flattened()].concat();
         Ok(Self {
-            config,
             tap,
             space: Arc::new(ConfigSpace::new(space)),
             metrics: Arc::default(),
             receiver: Receiver::default(),
+            receive_limiter: RateLimiter::new(limits.receive).map_err(NetError::Timer)?,
+            transmit_limiter: RateLimiter::new(limits.transmit).map_err(NetError::Timer)?,
+            config,
+            limits,
             receive_blocked: false,
             transmit_blocked: false,
             tap_gone: false,
@@ -121,7 +152,7 @@ impl Net {
 
     /// Makes the device again as it was saved.
     pub fn restore(state: State, tap: Tap) -> Result<Self, NetError> {
-        Self::new(state.config, tap)
+        Self::with_limits(state.config, state.limits, tap)
     }
 
     /// Waits for the tap only as far as there is something to do with it, so that an idle driver costs nothing.
@@ -146,8 +177,20 @@ impl Net {
         self.receive_blocked = false;
         queue.disable_notification();
         for _ in 0..BUDGET {
+            if self
+                .receive_limiter
+                .as_mut()
+                .is_some_and(|limiter| !limiter.ready())
+            {
+                self.receive_blocked = true;
+                break;
+            }
             match self.receiver.receive(&self.tap, queue, &ram, &self.metrics) {
-                Outcome::Again => {}
+                Outcome::Frame(len) => {
+                    if let Some(limiter) = &mut self.receive_limiter {
+                        limiter.spend(len as u64);
+                    }
+                }
                 Outcome::NoFrames => break,
                 // Buffers may have arrived just before notifications were on again.
                 Outcome::NoBuffers if queue.enable_notification() => queue.disable_notification(),
@@ -174,6 +217,13 @@ impl Net {
         'more: loop {
             queue.disable_notification();
             while sent < BUDGET {
+                if self
+                    .transmit_limiter
+                    .as_mut()
+                    .is_some_and(|limiter| !limiter.ready())
+                {
+                    break 'more;
+                }
                 let Some(chain) = queue.pop() else { break };
                 let len = chain.readable.len();
                 let valid = len > HEADER_LEN as u64 && len <= MAX_FRAME as u64;
@@ -182,6 +232,9 @@ impl Net {
                 let result = iovecs.map(|iovecs| unsafe { self.tap.send(&iovecs) });
                 match result {
                     Some(Ok(_)) => {
+                        if let Some(limiter) = &mut self.transmit_limiter {
+                            limiter.spend(len);
+                        }
                         self.metrics.transmitted_frames.increment();
                         self.metrics.transmitted_bytes.add(len - HEADER_LEN as u64);
                     }
@@ -241,6 +294,14 @@ impl Backend for Net {
         self.receive_blocked = false;
         self.transmit_blocked = false;
         self.tap_gone = false;
+        for (limiter, token) in [
+            (&self.receive_limiter, TOKEN_RECEIVE_LIMITER),
+            (&self.transmit_limiter, TOKEN_TRANSMIT_LIMITER),
+        ] {
+            if let Some(limiter) = limiter {
+                io.add(limiter.fd(), token, EventSet::IN)?;
+            }
+        }
         io.add(self.tap.fd(), TOKEN_TAP, EventSet::IN)
     }
 
@@ -251,7 +312,18 @@ impl Backend for Net {
         }
     }
 
-    fn event(&mut self, _token: u32, events: EventSet, io: &mut Io) {
+    fn event(&mut self, token: u32, events: EventSet, io: &mut Io) {
+        match (token, &mut self.receive_limiter, &mut self.transmit_limiter) {
+            (TOKEN_RECEIVE_LIMITER, Some(limiter), _) => {
+                limiter.elapsed();
+                return self.receive(io);
+            }
+            (TOKEN_TRANSMIT_LIMITER, _, Some(limiter)) => {
+                limiter.elapsed();
+                return self.transmit(io);
+            }
+            _ => {}
+        }
         if events.contains(EventSet::OUT) {
             self.transmit(io);
         }
@@ -276,6 +348,7 @@ impl Backend for Net {
     fn save(&self) -> State {
         State {
             config: self.config.clone(),
+            limits: self.limits,
         }
     }
 }

@@ -234,3 +234,38 @@ fn addresses_are_read_and_written_in_the_usual_form() {
         Err(NetError::Mtu(20))
     ));
 }
+
+#[test]
+fn a_limited_card_slows_down_and_loses_nothing() {
+    let hundred = Limits {
+        bytes_per_second: None,
+        operations_per_second: std::num::NonZeroU64::new(100),
+    };
+    let limits = NetLimits {
+        receive: hundred,
+        transmit: hundred,
+    };
+    let (wire, theirs) = UnixDatagram::pair().unwrap();
+    wire.set_read_timeout(Some(crate::testing::PATIENCE)).unwrap();
+    let tap = Tap::from_packet_socket(OwnedFd::from(theirs)).unwrap();
+    let mut harness = Harness::new(Net::with_limits(config(), limits, tap).unwrap(), 0);
+    let start = std::time::Instant::now();
+    for seed in 0..30 {
+        harness.queues[TRANSMIT].add(&[Part::Read(with_header(&frame(60, seed)))]);
+    }
+    harness.queues[TRANSMIT].kick();
+    for seed in 0..30 {
+        let mut bytes = vec![0; 100];
+        let len = wire.recv(&mut bytes).unwrap();
+        assert_eq!(bytes[..len], with_header(&frame(60, seed)));
+    }
+    // Ten at once, then one in ten milliseconds.
+    assert!(start.elapsed() >= std::time::Duration::from_millis(150));
+    for seed in 0..20 {
+        harness.queues[RECEIVE].add(&[Part::Write(2048)]);
+        wire.send(&with_header(&frame(60, seed)))
+            .unwrap_or_else(|_| panic!("frame {seed}"));
+        harness.queues[RECEIVE].kick();
+        assert_eq!(harness.next_used(RECEIVE).unwrap().1, 72);
+    }
+}

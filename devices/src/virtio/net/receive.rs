@@ -15,8 +15,8 @@ use std::io;
 /// What became of an attempt to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A frame was delivered or dropped; there may be more.
-    Again,
+    /// A frame of this length was delivered or dropped; there may be more.
+    Frame(usize),
     /// The host has no more frames.
     NoFrames,
     /// The driver has no more buffers.
@@ -82,6 +82,10 @@ impl Receiver {
             true => self.receive_direct(tap, ram),
             false => self.receive_bounced(tap),
         };
+        let len = match &received {
+            Ok(Received::Direct(len) | Received::Bounced(len)) => *len,
+            Err(_) => 0,
+        };
         match received {
             Ok(Received::Direct(len)) if len >= HEADER_LEN => self.deliver(len, queue, ram, metrics),
             Ok(Received::Bounced(len)) if len >= HEADER_LEN => self.deliver_bounced(len, queue, ram, metrics),
@@ -95,7 +99,7 @@ impl Receiver {
                 return Outcome::NoFrames;
             }
         }
-        Outcome::Again
+        Outcome::Frame(len)
     }
 
     fn receive_direct(&mut self, tap: &Tap, ram: &Ram) -> io::Result<Received> {

@@ -62,10 +62,7 @@ fn configure(name: &str, address: [u8; 4]) {
 }
 
 fn config() -> Config {
-    Config {
-        mac: "10:66:6a:00:00:02".parse().unwrap(),
-        mtu: 1500,
-    }
+    serde_json::from_str(r#"{"mac":"10:66:6a:00:00:02"}"#).unwrap()
 }
 
 /// An Ethernet frame to everyone with an IPv4/UDP packet from 10.77.0.2, without UDP checksum.
@@ -141,4 +138,22 @@ fn a_tap_descriptor_is_taken_over_and_others_are_refused() {
     for name in ["", "sixteen-bytes-xx", "a\0b"] {
         assert!(matches!(Tap::open(name), Err(TapError::Name(_))));
     }
+}
+
+#[test]
+fn the_kernel_takes_the_offloads_of_every_driver() {
+    in_own_network("vgt3", |tap| {
+        // All combinations of what a driver may accept.
+        let bits = [1, 7, 8, 9, 10, 54, 55];
+        for choice in 0..1u32 << bits.len() {
+            let chosen = bits
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| choice & 1 << index != 0);
+            let features = chosen.fold(0, |features, (_, bit)| features | 1u64 << bit);
+            let offloads = super::super::header::offloads(features);
+            tap.set_offloads(offloads)
+                .unwrap_or_else(|error| panic!("{features:#x}: {error}"));
+        }
+    });
 }
