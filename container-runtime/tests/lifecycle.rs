@@ -317,3 +317,36 @@ fn a_file_system_that_cannot_shift_ids_is_named() {
         exit.message
     );
 }
+
+#[test]
+fn monitors_killed_at_any_moment_leave_nothing_after_cleanup() {
+    let mut container = TestContainer::script("sleep 1000 & sleep 1000");
+    run_dir::write_document(container.path(), run_dir::SPEC, &container.spec, false).unwrap();
+    for step in 0..24 {
+        let mut monitor = std::process::Command::new(VIRGA_RUN)
+            .args(["monitor", "--run-dir"])
+            .arg(container.path())
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(step * 700));
+        if step % 2 == 1
+            && let Ok(client) = container_runtime::client::Client::connect(container.path())
+        {
+            // Killed while it starts, perhaps.
+            let _ = client.start();
+        }
+        monitor.kill().unwrap();
+        monitor.wait().unwrap();
+        cleanup(container.path()).unwrap();
+        assert!(container.cgroups().is_empty(), "step {step}");
+        let root = container.rootfs().to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(&root), "step {step}: {mounts}");
+    }
+    // And it can still be used.
+    container.start();
+    container.client().kill(9).unwrap();
+    container.wait();
+}
