@@ -358,3 +358,60 @@ fn a_limited_disk_slows_down_and_loses_nothing() {
         assert!(start.elapsed() >= std::time::Duration::from_millis(80));
     }
 }
+
+/// Lets `io_uring_setup` fail with EPERM on this thread, as container runtimes and hardened hosts do.
+fn forbid_io_uring() {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let forbidden = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut filter = [
+        // The number of the system call is at offset 0.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            libc::SYS_io_uring_setup as u32,
+        ),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, forbidden),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: both calls affect this thread only; the program lives for the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program
+            ),
+            0
+        );
+    }
+}
+
+#[test]
+fn where_io_uring_is_forbidden_plain_system_calls_do() {
+    let story = || {
+        forbid_io_uring();
+        assert!(matches!(
+            Block::new(config(Engine::Uring), disk()),
+            Err(BlockError::Uring(_))
+        ));
+        let mut harness = Harness::new(Block::new(config(Engine::Auto), disk()).unwrap(), FLUSH);
+        assert_eq!(write(&mut harness, 1, vec![3; 512]), 0);
+        assert_eq!(
+            harness.request(0, &[header(0, 1), Part::Write(513)]).1[..512],
+            [3; 512]
+        );
+    };
+    std::thread::spawn(story).join().unwrap();
+}

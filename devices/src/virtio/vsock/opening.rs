@@ -5,7 +5,7 @@ use super::connection::{Connection, Ports};
 use super::handshake::{self, Handshake, Said};
 use super::packet::Header;
 use super::table::{Entry, Id};
-use super::{FIRST_HOST_PORT, TOKEN_LISTENER, Vsock};
+use super::{FIRST_HOST_PORT, TICK, TOKEN_LISTENER, Vsock};
 use crate::virtio::worker::Io;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -35,9 +35,16 @@ impl Vsock {
             if self.table.is_full() {
                 break;
             }
-            // Out of connections, or out of descriptors; either way there is nothing to do but try again later.
-            let Ok((stream, _)) = self.listener.accept() else {
-                break;
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    // Out of descriptors, say. The listener would be ready again at once, so it has to wait for a tick.
+                    tracing::debug!(%error, "vsock connection cannot be accepted");
+                    self.set_accepting(false, io);
+                    self.timer_armed = self.timer.reset(TICK, Some(TICK)).is_ok();
+                    break;
+                }
             };
             let Ok(handshake) = Handshake::new(stream) else {
                 continue;
