@@ -68,7 +68,14 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
         return Err(gone());
     }
     let namespaces = foreign_namespaces(pid)?;
-    Cgroup::named(&container.cgroup, true)?.add(std::process::id() as i32, true)?;
+    let cgroup = Cgroup::named(&container.cgroup, true)?;
+    if cgroup.is_frozen() {
+        return Err(Error::system(
+            "join the container: it is frozen",
+            io::Error::from_raw_os_error(libc::EBUSY),
+        ));
+    }
+    cgroup.add(std::process::id() as i32, true)?;
     nix::sys::prctl::set_dumpable(false).map_err(|e| Error::system("protect this process", e))?;
     enter(&init, namespaces).map_err(|e| Error::system("enter the container's namespaces", e))?;
     drop(init);

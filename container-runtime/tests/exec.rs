@@ -156,3 +156,12 @@ async fn joining_a_container_that_has_ended_fails_quietly() {
     container.run();
     assert!(client::hello(container.attach()).await.is_err());
 }
+
+#[tokio::test]
+async fn joining_a_frozen_container_fails_instead_of_hanging() {
+    let container = running();
+    container.client().freeze().unwrap();
+    assert!(client::hello(container.attach()).await.is_err());
+    container.client().thaw().unwrap();
+    assert!(client::hello(container.attach()).await.is_ok());
+}

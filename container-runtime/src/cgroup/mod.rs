@@ -198,6 +198,20 @@ impl Cgroup {
         }
     }
 
+    /// Whether the processes are frozen: one that joined would be, too.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.hierarchies.iter().any(|hierarchy| {
+            let group = self.outer(hierarchy);
+            match hierarchy.version {
+                Version::V2 => keyed_number(&group.join("cgroup.events"), "frozen") == Some(1),
+                Version::V1 => {
+                    hierarchy.has("freezer")
+                        && fs::read_to_string(group.join("freezer.state")).is_ok_and(|s| s.trim() != "THAWED")
+                }
+            }
+        })
+    }
+
     /// Kills every process in the groups, whatever it has made of itself.
     pub(crate) fn kill(&self) {
         if let Some(hierarchy) = self.unified()
