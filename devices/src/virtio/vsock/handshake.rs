@@ -2,15 +2,20 @@
 //! `CONNECT <port>\n`, and get `OK <number>\n` when the guest has accepted. For the other direction the guest's
 //! connection to host port N goes to the socket `<path>_N`.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The longest line: `CONNECT 4294967295\n`, and room for spaces.
 const LINE_MAX: usize = 32;
+/// The longest that is appended to the socket's path: `_4294967295`.
+const PORT_SUFFIX_MAX: usize = 11;
+/// Bytes for a path in a socket address, with a zero byte at the end (unix(7)).
+const ADDRESS_MAX: usize = 108;
 /// How long a host program may take to send its line.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -100,17 +105,54 @@ fn receive(stream: &UnixStream, bytes: &mut [u8], flags: libc::c_int) -> io::Res
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// The path to which the guest's connections to a host port go.
-pub(super) fn port_path(socket: &Path, port: u32) -> PathBuf {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(format!("_{port}"));
-    PathBuf::from(name)
+/// Connects to the sockets of host ports.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    /// What the port's number is appended to.
+    prefix: Vec<u8>,
+    /// Keeps the directory in `prefix` open, if it is named by its descriptor.
+    _directory: Option<File>,
 }
 
-/// Connects without ever blocking: a listener whose backlog is full refuses. Paths longer than a socket address holds go
-/// by way of an open directory.
-pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
-    with_address(path, |address, len| {
+impl Dialer {
+    /// Prepares to dial the ports beside `socket`. Where a path would be longer than a socket address holds, its directory
+    /// is opened now, while the process still may, and named by descriptor.
+    pub(super) fn new(socket: &Path) -> io::Result<Self> {
+        let path = socket.as_os_str().as_bytes();
+        if path.len() + PORT_SUFFIX_MAX < ADDRESS_MAX {
+            return Ok(Self {
+                prefix: path.to_vec(),
+                _directory: None,
+            });
+        }
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (parent, name) = (
+            socket.parent().ok_or_else(invalid)?,
+            socket.file_name().ok_or_else(invalid)?,
+        );
+        let directory = File::open(parent)?;
+        let mut prefix = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+        prefix.extend(name.as_bytes());
+        Ok(Self {
+            prefix,
+            _directory: Some(directory),
+        })
+    }
+
+    /// Connects to a port without ever blocking: a listener whose backlog is full refuses.
+    pub(super) fn dial(&self, port: u32) -> io::Result<UnixStream> {
+        // SAFETY: all zeroes is a valid value of this plain structure.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        let path = [&self.prefix[..], format!("_{port}").as_bytes()].concat();
+        if path.len() >= ADDRESS_MAX || path.contains(&0) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        address
+            .sun_path
+            .iter_mut()
+            .zip(&path)
+            .for_each(|(to, from)| *to = *from as libc::c_char);
         // SAFETY: the call has no pointers; on success the descriptor is ours alone.
         let fd = unsafe {
             let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -119,47 +161,13 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
                 _ => return Err(io::Error::last_os_error()),
             }
         };
+        let len = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
         // SAFETY: the address is valid for `len` bytes.
-        match unsafe { libc::connect(fd.as_raw_fd(), (&raw const *address).cast(), len) } {
+        match unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), len) } {
             0 => Ok(UnixStream::from(fd)),
             _ => Err(io::Error::last_os_error()),
         }
-    })
-}
-
-/// Calls `with` with the socket address of a path.
-fn with_address<T>(
-    path: &Path,
-    with: impl FnOnce(&libc::sockaddr_un, libc::socklen_t) -> io::Result<T>,
-) -> io::Result<T> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-    // SAFETY: all zeroes is a valid value of this plain structure.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let mut bytes = path.as_os_str().as_bytes().to_vec();
-    let mut directory = None;
-    if bytes.len() >= address.sun_path.len() {
-        let (parent, name) = (
-            path.parent().ok_or_else(invalid)?,
-            path.file_name().ok_or_else(invalid)?,
-        );
-        let open = std::fs::File::open(parent)?;
-        bytes = format!("/proc/self/fd/{}/", open.as_raw_fd()).into_bytes();
-        bytes.extend(name.as_bytes());
-        directory = Some(open);
     }
-    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        return Err(invalid());
-    }
-    address
-        .sun_path
-        .iter_mut()
-        .zip(&bytes)
-        .for_each(|(to, from)| *to = *from as libc::c_char);
-    let len = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
-    let result = with(&address, len);
-    drop(directory);
-    result
 }
 
 #[cfg(test)]

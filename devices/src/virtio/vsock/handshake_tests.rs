@@ -22,9 +22,19 @@ fn listeners_behind_long_paths_are_reached() {
     std::fs::create_dir(&deep).unwrap();
     let listener = UnixListener::bind(directory.path().join("short")).unwrap();
     std::fs::rename(directory.path().join("short"), deep.join("v.sock_80")).unwrap();
-    let path = port_path(&deep.join("v.sock"), 80);
-    assert!(path.as_os_str().len() > 108);
-    let _stream = connect(&path).unwrap();
+    let dialer = Dialer::new(&deep.join("v.sock")).unwrap();
+    let _stream = dialer.dial(80).unwrap();
     listener.accept().unwrap();
-    assert!(connect(&deep.join("nobody")).is_err());
+    assert!(dialer.dial(81).is_err());
+}
+
+#[test]
+fn a_listener_that_does_not_accept_refuses_rather_than_blocks() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("v_1")).unwrap();
+    // SAFETY: sets the length of the backlog anew; the call has no pointers.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 1) }, 0);
+    let dialer = Dialer::new(&directory.path().join("v")).unwrap();
+    let dialed: Vec<_> = (0..10).map_while(|_| dialer.dial(1).ok()).collect();
+    assert!((1..10).contains(&dialed.len()));
 }

@@ -21,6 +21,7 @@ use crate::virtio::device::DeviceType;
 use crate::virtio::queue::Chain;
 use crate::virtio::worker::{Backend, Io};
 use connection::{Ports, Produced};
+use handshake::Dialer;
 use packet::{HEADER_LEN, HOST_CID, Header, Operation, TYPE_STREAM};
 use std::collections::VecDeque;
 use std::io;
@@ -59,6 +60,7 @@ const TOKEN_SLOTS: u32 = 2;
 pub struct Vsock {
     config: Config,
     listener: UnixListener,
+    dialer: Dialer,
     space: Arc<ConfigSpace>,
     metrics: Arc<VsockMetrics>,
     table: Table,
@@ -90,17 +92,18 @@ impl Vsock {
         if config.cid <= HOST_CID as u32 || config.cid == u32::MAX {
             return Err(VsockError::Cid(config.cid));
         }
-        listener
-            .set_nonblocking(true)
-            .map_err(|source| VsockError::Listen {
-                path: config.socket.clone(),
-                source,
-            })?;
+        let failed = |source| VsockError::Listen {
+            path: config.socket.clone(),
+            source,
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let dialer = Dialer::new(&config.socket).map_err(failed)?;
         let timer = TimerFd::new().map_err(|error| VsockError::Timer(error.into()))?;
         Ok(Self {
             space: Arc::new(ConfigSpace::new(u64::from(config.cid).to_le_bytes().to_vec())),
             config,
             listener,
+            dialer,
             metrics: Arc::default(),
             table: Table::new(),
             ready: VecDeque::new(),

@@ -2,7 +2,7 @@
 //! host. The table's size bounds both.
 
 use super::connection::{Connection, Ports};
-use super::handshake::{self, Handshake, Said};
+use super::handshake::{Handshake, Said};
 use super::packet::Header;
 use super::table::{Entry, Id};
 use super::{FIRST_HOST_PORT, TICK, TOKEN_LISTENER, Vsock};
@@ -107,7 +107,7 @@ impl Vsock {
         };
         let stream = match self.table.is_full() {
             true => Err(io::Error::from(io::ErrorKind::QuotaExceeded)),
-            false => handshake::connect(&handshake::port_path(&self.config.socket, ports.host)),
+            false => self.dialer.dial(ports.host),
         };
         match stream {
             Ok(stream) => {
