@@ -9,8 +9,7 @@ pub struct HostBridge {
 }
 
 impl HostBridge {
-    /// Makes the bridge. The ids are those that QEMU and cloud-hypervisor use for a generic PCI Express host: guests know
-    /// it as harmless and load no chipset driver.
+    /// Makes the bridge, with an id for which guests have no chipset driver (cloud-hypervisor's).
     pub fn new() -> Self {
         Self {
             config: Config::new(Identity {

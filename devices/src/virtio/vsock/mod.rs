@@ -1,7 +1,7 @@
 //! The socket device (virtio 1.3 §5.10), in this process: the guest's stream sockets meet unix sockets of the host.
 //!
-//! One thread owns all connections. [`packet`] knows the wire format, [`credit`] the flow control, [`connection`] one
-//! connection, [`handshake`] the host's side of opening one; this file moves packets between them and the queues. What a
+//! One thread owns all connections. [`packet`] knows the wire format, [`credit`] the flow control, `connection` one
+//! connection, `handshake` the host's side of opening one; this file moves packets between them and the queues. What a
 //! guest can make us keep is bounded by the number of connections and the credit of each.
 
 mod config;
