@@ -102,3 +102,7 @@ impl Client {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
