@@ -120,12 +120,17 @@ impl Attached {
         }
     }
 
-    /// The device's counters.
+    /// The device's counters; `null` while a vCPU is at its registers. That can last, as a reset waits for what is in
+    /// flight, and whoever asks for counters must not wait with it.
     #[must_use]
     pub fn metrics(&self) -> serde_json::Value {
         match &self.transport {
-            Transport::Pci(transport) => lock(transport).device().metrics(),
-            Transport::Mmio(transport) => lock(transport).device().metrics(),
+            Transport::Pci(transport) => transport
+                .try_lock()
+                .map_or_else(|_| Default::default(), |held| held.device().metrics()),
+            Transport::Mmio(transport) => transport
+                .try_lock()
+                .map_or_else(|_| Default::default(), |held| held.device().metrics()),
         }
     }
 }
