@@ -6,7 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use liblzma::stream::{CONCATENATED, Stream};
+
 use crate::error::{Error, Result};
+
+/// An xz file says how much memory its decoder needs; `xz -9` makes ones that need 65 MiB.
+const XZ_MEMORY_MAX: u64 = 256 << 20;
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +126,11 @@ pub(crate) fn open_tar(path: &Path) -> Result<(Box<dyn Read>, ReadSoFar)> {
     let stream: Box<dyn Read> = match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(file)),
+        Compression::Xz => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED)
+                .map_err(|err| Error::invalid(path, err))?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(file, stream))
+        }
         Compression::Zstd => {
             Box::new(zstd::Decoder::with_buffer(file).map_err(Error::io("decompress", path))?)
         }

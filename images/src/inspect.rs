@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
-use crate::compression::{Magic, magic_of, open_tar};
+use crate::archive::for_each_entry;
+use crate::compression::{Magic, magic_of};
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 use crate::metadata::{METADATA_MAX, Metadata, Template};
@@ -126,14 +128,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Reads as much of a tarball as it takes to find metadata.yaml and (when `want_root`) what kind of root it has.
 fn read_metadata(file: &Path, want_root: bool) -> Result<(Metadata, Option<ImageKind>)> {
-    let (stream, _) = open_tar(file)?;
     let broken = |err: std::io::Error| Error::invalid(file, err);
     // A bomb of zeroes costs time here, not space: bound it all the same.
     let mut budget = Budget::new(Limits::default());
-    let mut archive = tar::Archive::new(stream);
     let (mut metadata, mut root) = (None, None);
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
+    for_each_entry(file, &mut |entry, _| {
         budget.entry()?;
         budget.bytes(entry.size())?;
         let path = entry.path().map_err(broken)?.into_owned();
@@ -144,6 +143,9 @@ fn read_metadata(file: &Path, want_root: bool) -> Result<(Metadata, Option<Image
         let deeper = parts.next().is_some();
         match first {
             Some(Component::Normal(name)) if name == "metadata.yaml" && !deeper => {
+                if !entry.header().entry_type().is_file() {
+                    return Err(Error::Metadata("it is not a regular file".into()));
+                }
                 if entry.size() > METADATA_MAX {
                     let reason = format!("it has {} bytes; {METADATA_MAX} are allowed", entry.size());
                     return Err(Error::Metadata(reason));
@@ -161,9 +163,10 @@ fn read_metadata(file: &Path, want_root: bool) -> Result<(Metadata, Option<Image
             _ => {}
         }
         if metadata.is_some() && (root.is_some() || !want_root) {
-            break;
+            return Ok(ControlFlow::Break(()));
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     metadata
         .map(|metadata| (metadata, root))
         .ok_or_else(|| Error::invalid(file, "it has no metadata.yaml"))

@@ -5,6 +5,8 @@
 //! client uploads, [unpacks](unpack) it once into an image volume and clones that for every instance. Images come from
 //! strangers: every path, count and size is bounded before it is acted upon. All calls block.
 
+mod architecture;
+mod archive;
 mod compression;
 mod error;
 mod inspect;
@@ -14,8 +16,10 @@ mod pack;
 mod place;
 mod root_disk;
 mod squashfs;
+mod tool;
 mod unpack;
 
+pub use architecture::canonical_architecture;
 pub use compression::Compression;
 pub use error::{Error, Result};
 pub use inspect::{ImageInfo, ImageKind, inspect_split, inspect_unified};

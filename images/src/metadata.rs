@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::architecture::canonical_architecture;
 use crate::error::{Error, Result};
 
 /// Largest accepted `metadata.yaml`; real ones have a few kilobytes.
@@ -49,16 +50,32 @@ pub struct Template {
 impl Metadata {
     /// Parses and checks `metadata.yaml`.
     pub fn from_yaml(text: &[u8]) -> Result<Self> {
-        let metadata: Metadata =
+        if text.len() as u64 > METADATA_MAX {
+            let reason = format!("it has {} bytes; {METADATA_MAX} are allowed", text.len());
+            return Err(Error::Metadata(reason));
+        }
+        let mut metadata: Metadata =
             serde_norway::from_slice(text).map_err(|err| Error::Metadata(err.to_string()))?;
         if metadata.architecture.is_empty() {
             return Err(Error::Metadata("it names no architecture".into()));
         }
-        for template in metadata.templates.values() {
-            if template.template.contains('/') {
+        match canonical_architecture(&metadata.architecture) {
+            Some(name) => name.clone_into(&mut metadata.architecture),
+            None => {
+                let reason = format!("architecture '{}' isn't supported", metadata.architecture);
+                return Err(Error::Metadata(reason));
+            }
+        }
+        for (target, template) in &metadata.templates {
+            let file = template.template.as_str();
+            if matches!(file, "" | "." | "..") || file.contains(['/', '\0']) {
+                let reason = format!("the template '{file}' for '{target}' is no file name");
+                return Err(Error::Metadata(reason));
+            }
+            if !target.starts_with('/') || target.contains('\0') || target.split('/').any(|part| part == "..")
+            {
                 return Err(Error::Metadata(format!(
-                    "the template name '{}' has a slash",
-                    template.template
+                    "the template's target '{target}' is no absolute path"
                 )));
             }
         }

@@ -53,7 +53,16 @@ pub fn pack_unified(dir: &Path, out: &Path, compression: Compression) -> Result<
 }
 
 /// Packs parts that lie in different places. Sockets are left out: they mean nothing without the process that listens.
+///
+/// After an error there is no file `out`.
 pub fn pack(source: &PackSource<'_>, out: &Path, compression: Compression) -> Result<Packed> {
+    pack_into(source, out, compression).inspect_err(|_| {
+        // The error that is reported is the first one.
+        let _ = fs::remove_file(out);
+    })
+}
+
+fn pack_into(source: &PackSource<'_>, out: &Path, compression: Compression) -> Result<Packed> {
     let failed = Error::io("write", out);
     let file = File::create(out).map_err(&failed)?;
     let writer = Hashing {

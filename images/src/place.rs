@@ -6,9 +6,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -25,10 +26,33 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     /// Permission bits with setuid, setgid and sticky.
     pub(crate) mode: u32,
-    /// Seconds since 1970.
-    pub(crate) mtime: i64,
+    /// Seconds since 1970, and nanoseconds.
+    pub(crate) mtime: (i64, i64),
     /// Extended attributes: name and value.
     pub(crate) xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Runs of zeroes of at least this length become holes.
+const HOLE: usize = 4096;
+
+/// Devices that grant nothing (Linux, admin-guide/devices.txt): `null`, `zero`, `full`, `random`, `urandom`, `tty`,
+/// `console`, `ptmx`. 0:0 marks a deleted file in a layer of an overlay.
+const HARMLESS: [(u32, u32); 9] = [
+    (0, 0),
+    (1, 3),
+    (1, 5),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (5, 0),
+    (5, 1),
+    (5, 2),
+];
+
+/// Whether an image may bring a device node along. The file system that volumes are on honours device nodes, so one of a
+/// disk would be the host's disk.
+pub(crate) fn is_harmless(kind: SFlag, major: u32, minor: u32) -> bool {
+    kind == SFlag::S_IFCHR && HARMLESS.contains(&(major, minor))
 }
 
 /// A folder that files are made in.
@@ -149,6 +173,7 @@ impl Place {
             .map_err(|err| cannot_make(path, err))?;
         let mut file = File::from(fd);
         let mut buffer = vec![0; 128 << 10];
+        let mut size = 0;
         loop {
             let read = content
                 .read(&mut buffer)
@@ -157,9 +182,16 @@ impl Place {
                 break;
             }
             count(read as u64)?;
-            file.write_all(&buffer[..read])
-                .map_err(Error::io("write", path))?;
+            // What is zero need not be written: a disk in an archive is mostly that.
+            if read >= HOLE && buffer[..read].iter().all(|&byte| byte == 0) {
+                file.seek_relative(read as i64)
+            } else {
+                file.write_all(&buffer[..read])
+            }
+            .map_err(Error::io("write", path))?;
+            size += read as u64;
         }
+        file.set_len(size).map_err(Error::io("write", path))?;
         set_attributes(path, &parent, name, attributes, true)
     }
 
@@ -256,13 +288,17 @@ fn set_attributes(
         // chmod and setxattr take no O_PATH descriptor, but its magic link, which cannot be swapped for another.
         let magic = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         for (key, value) in &attributes.xattrs {
-            xattr::set_deref(&magic, key, value)
-                .map_err(|err| failed(&format!("attribute {key}"), err.to_string()))?;
+            match xattr::set_deref(&magic, key, value) {
+                // The file system has no such attributes, or the kernel no such module.
+                Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+                other => other,
+            }
+            .map_err(|err| failed(&format!("attribute {key}"), err.to_string()))?;
         }
         let mode = std::os::unix::fs::PermissionsExt::from_mode(attributes.mode & 0o7777);
         std::fs::set_permissions(&magic, mode).map_err(|err| failed("mode", err.to_string()))?;
     }
-    let time = TimeSpec::new(attributes.mtime, 0);
+    let time = TimeSpec::new(attributes.mtime.0, attributes.mtime.1);
     utimensat(
         parent.as_fd(),
         name,
@@ -285,4 +321,36 @@ pub(crate) fn set_top(folder: &Path, attributes: &Attributes) -> Result<()> {
         fchmod(&file, Mode::from_bits_truncate(attributes.mode & 0o7777))
     };
     set().map_err(|err| Error::io("change", folder)(err.into()))
+}
+
+/// Removes device nodes that an image must not bring along from a tree that a tool unpacked.
+pub(crate) fn remove_harmful_devices(top: &Path) -> Result<()> {
+    let failed = |err: Errno| Error::io("examine", top)(err.into());
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = openat(nix::fcntl::AT_FDCWD, top, flags, Mode::empty()).map_err(failed)?;
+    // Folders are opened when their turn comes, so that a wide tree does not need as many descriptors.
+    let mut pending = vec![(Rc::new(opened), c".".to_owned())];
+    while let Some((parent, name)) = pending.pop() {
+        let folder = openat(&*parent, name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
+        let folder = Rc::new(folder);
+        let copy = folder.try_clone().map_err(Error::io("examine", top))?;
+        for entry in nix::dir::Dir::from_fd(copy).map_err(failed)?.iter() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let stat =
+                nix::sys::stat::fstatat(&*folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+            let kind = SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT);
+            let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+            if kind == SFlag::S_IFDIR {
+                pending.push((Rc::clone(&folder), name.to_owned()));
+            } else if (kind == SFlag::S_IFBLK || kind == SFlag::S_IFCHR) && !is_harmless(kind, major, minor) {
+                tracing::warn!(?name, major, minor, "removing a device node of the image");
+                unlinkat(&*folder, name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
 }

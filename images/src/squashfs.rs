@@ -1,99 +1,77 @@
 //! Root file systems as squashfs, unpacked by Debian's `unsquashfs`.
 //!
-//! The tool is older and better tested on hostile input than the crates that
-//! read the format, and keeps extended attributes, which they do not.
+//! The tool is older and better tested on hostile input than the crates that read the format, runs in a process of its
+//! own, and keeps extended attributes, which they do not. Its listing is checked against the limits first.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 use crate::error::{Error, Result};
-use crate::limits::{Limits, Progress};
+use crate::limits::{Budget, Progress};
+use crate::place::remove_harmful_devices;
+use crate::tool::{Tool, run, run_reading};
 
-const PROGRAM: &str = "unsquashfs";
+const UNSQUASHFS: Tool = Tool {
+    program: "unsquashfs",
+    package: "squashfs-tools",
+};
+
+/// Longest line of a listing: a path and what stands before it.
+const LINE_MAX: u64 = 64 << 10;
 
 /// Unpacks `image` to the folder `dest`, which must not exist or be empty.
 pub(crate) fn unpack_squashfs(
     image: &Path,
     dest: &Path,
-    limits: Limits,
+    budget: &mut Budget,
     progress: &mut Progress<'_>,
 ) -> Result<()> {
-    check_size(image, limits)?;
-    if dest.is_dir() {
+    if fs::symlink_metadata(dest).is_ok() {
         fs::remove_dir(dest).map_err(Error::io("replace", dest))?;
     }
-    let log = tempfile::tempfile().map_err(Error::io("make a log for", image))?;
-    let errors = log.try_clone().map_err(Error::io("make a log for", image))?;
-    let mut child = Command::new(PROGRAM)
+    let mut list = Command::new(UNSQUASHFS.program);
+    list.arg("-lln").arg(image).stdout(Stdio::piped());
+    run_reading(UNSQUASHFS, &mut list, Some(progress), &mut |child, progress| {
+        check_listing(child, budget, progress)
+    })?;
+    let mut unpack = Command::new(UNSQUASHFS.program);
+    unpack
         .args(["-no-progress", "-quiet", "-dest"])
         .arg(dest)
-        .arg(image)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors)
-        .spawn()
-        .map_err(Error::cannot_run(PROGRAM, "squashfs-tools"))?;
-    let status = loop {
-        if let Err(cancelled) = progress.check() {
-            // It is our own child; its half-made tree is removed by the caller.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(cancelled);
-        }
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(err) => return Err(Error::io("wait for unsquashfs of", image)(err)),
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::Tool {
-        tool: PROGRAM,
-        status: status.to_string(),
-        stderr: last_words(log),
-    })
+        .arg(image);
+    run(UNSQUASHFS, &mut unpack, Some(progress))?;
+    remove_harmful_devices(dest)
 }
 
-/// The unpacked size that the superblock's inode table allows is not stored: ask the tool for its listing.
-fn check_size(image: &Path, limits: Limits) -> Result<()> {
-    let output = Command::new(PROGRAM)
-        .args(["-lln", "-quiet"])
-        .arg(image)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(Error::cannot_run(PROGRAM, "squashfs-tools"))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::invalid(
-            image,
-            format!("{PROGRAM} cannot list it: {words}"),
-        ));
-    }
-    let mut budget = crate::limits::Budget::new(limits);
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        // "-rw-r--r-- 0/0   123 2023-11-14 22:13 squashfs-root/file"
-        let mut fields = line.split_ascii_whitespace();
+/// Adds up a listing: `-rw-r--r-- 0/0   123 2023-11-14 22:13 squashfs-root/file`. A name with a line break in it can
+/// only make the sum larger.
+fn check_listing(
+    child: &mut Child,
+    budget: &mut Budget,
+    progress: &mut Option<&mut Progress<'_>>,
+) -> Result<()> {
+    let Some(output) = child.stdout.take() else {
+        return Ok(());
+    };
+    let mut lines = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line);
+        if read.map_err(Error::io("list", Path::new(UNSQUASHFS.program)))? == 0 {
+            return Ok(());
+        }
+        if let Some(progress) = progress {
+            progress.check()?;
+        }
+        let text = String::from_utf8_lossy(&line);
+        let mut fields = text.split_ascii_whitespace();
         let Some(mode) = fields.next() else { continue };
         budget.entry()?;
         if mode.starts_with('-') {
             budget.bytes(fields.nth(1).and_then(|size| size.parse().ok()).unwrap_or(0))?;
         }
     }
-    Ok(())
-}
-
-fn last_words(mut log: fs::File) -> String {
-    use std::io::{Read, Seek};
-    let mut text = String::new();
-    let _ = log.rewind();
-    let _ = log.take(4096).read_to_string(&mut text);
-    text.lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("no message")
-        .to_owned()
 }

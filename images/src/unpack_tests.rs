@@ -303,3 +303,176 @@ fn a_disk_image_becomes_raw_and_may_not_refer_to_other_files() {
     assert!(err.to_string().contains("another file"), "{err}");
     assert!(!path("b.raw").exists());
 }
+
+#[test]
+fn names_that_the_daemon_uses_may_not_be_links() {
+    let scratch = folder();
+    let outside = scratch.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let outside_text = outside.to_string_lossy().into_owned();
+    let file = scratch.path().join("evil.tar");
+    let metadata = ("metadata.yaml", EntryType::Regular, METADATA);
+    let root = ("rootfs/f", EntryType::Regular, "x");
+    let cases = [
+        vec![
+            metadata,
+            root,
+            ("metadata.yaml", EntryType::Symlink, "/etc/shadow"),
+        ],
+        vec![metadata, root, ("templates", EntryType::Symlink, &outside_text)],
+        vec![metadata, ("rootfs", EntryType::Symlink, &outside_text)],
+        vec![metadata, ("rootfs.img", EntryType::Symlink, "/etc/passwd")],
+        vec![
+            metadata,
+            root,
+            ("metadata.yaml", EntryType::Regular, "architecture: vax\n"),
+        ],
+    ];
+    for (number, entries) in cases.iter().enumerate() {
+        archive(&file, entries);
+        let dest = scratch.path().join(format!("dest{number}"));
+        let err = run(Limits::default(), &file, None, &dest).unwrap_err();
+        assert!(err.is_invalid_image(), "case {number}: {err}");
+    }
+}
+
+#[test]
+fn devices_that_would_be_the_hosts_are_left_out() {
+    let scratch = folder();
+    let root = scratch.path().join("tree/rootfs");
+    fs::create_dir_all(root.join("dev")).unwrap();
+    fs::write(scratch.path().join("tree/metadata.yaml"), METADATA).unwrap();
+    let node = |name: &str, kind, major, minor| {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+        nix::sys::stat::mknod(
+            &root.join("dev").join(name),
+            kind,
+            mode,
+            libc::makedev(major, minor),
+        )
+        .unwrap();
+    };
+    node("null", SFlag::S_IFCHR, 1, 3);
+    node("mem", SFlag::S_IFCHR, 1, 1);
+    node("vda", SFlag::S_IFBLK, 254, 0);
+    let packed = scratch.path().join("image.tar");
+    pack_unified(&scratch.path().join("tree"), &packed, Compression::None).unwrap();
+    let squashfs = scratch.path().join("root.squashfs");
+    let made = Command::new("mksquashfs")
+        .arg(&root)
+        .arg(&squashfs)
+        .args(["-quiet", "-no-progress"])
+        .status();
+    assert!(made.unwrap().success());
+    for (number, second) in [None, Some(squashfs.as_path())].into_iter().enumerate() {
+        let dest = scratch.path().join(format!("dest{number}"));
+        let meta = scratch.path().join("meta.tar");
+        archive(&meta, &[("metadata.yaml", EntryType::Regular, METADATA)]);
+        let first = if second.is_some() { &meta } else { &packed };
+        run(Limits::default(), first, second, &dest).unwrap();
+        let dev = dest.join("rootfs/dev");
+        let null = fs::metadata(dev.join("null")).unwrap();
+        assert!(null.file_type().is_char_device() && null.rdev() == libc::makedev(1, 3));
+        assert!(!dev.join("mem").exists() && !dev.join("vda").exists());
+    }
+}
+
+#[test]
+fn headers_that_would_fill_the_memory_are_refused() {
+    let scratch = folder();
+    let file = scratch.path().join("bomb.tar");
+    let mut builder = Builder::new(fs::File::create(&file).unwrap());
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_path("././@LongLink").unwrap();
+    header.set_size(64 << 20);
+    header.set_cksum();
+    builder
+        .append(&header, std::io::Read::take(std::io::repeat(b'a'), 64 << 20))
+        .unwrap();
+    drop(builder);
+    for err in [
+        inspect_unified(&file).unwrap_err(),
+        run(Limits::default(), &file, None, &scratch.path().join("d")).unwrap_err(),
+    ] {
+        assert!(err.to_string().contains("exceed 4 MiB"), "{err}");
+    }
+}
+
+#[test]
+fn large_entries_do_not_use_up_what_headers_may_take() {
+    let scratch = folder();
+    let root = scratch.path().join("tree/rootfs");
+    fs::create_dir_all(&root).unwrap();
+    fs::write(scratch.path().join("tree/metadata.yaml"), METADATA).unwrap();
+    for number in 0..3 {
+        fs::File::create(root.join(format!("large{number}")))
+            .unwrap()
+            .set_len(9 << 20)
+            .unwrap();
+    }
+    let file = scratch.path().join("image.tar.gz");
+    let packed = Command::new("tar")
+        .args(["--sparse", "--format=gnu", "-C"])
+        .arg(scratch.path().join("tree"))
+        .arg("-czf")
+        .arg(&file)
+        .args(["metadata.yaml", "rootfs"])
+        .status();
+    assert!(packed.unwrap().success());
+    let dest = scratch.path().join("dest");
+    run(Limits::default(), &file, None, &dest).unwrap();
+    let large = fs::metadata(dest.join("rootfs/large2")).unwrap();
+    assert_eq!(large.len(), 9 << 20);
+    assert!(large.blocks() < 100, "zeroes were written out");
+}
+
+#[test]
+fn a_virtual_machine_in_one_file_gets_a_raw_disk() {
+    let scratch = folder();
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("metadata.yaml"), METADATA).unwrap();
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(tree.join("rootfs.img"))
+        .arg("8M")
+        .status();
+    assert!(made.unwrap().success());
+    let file = scratch.path().join("image.tar");
+    pack_unified(&tree, &file, Compression::None).unwrap();
+    assert_eq!(inspect_unified(&file).unwrap().kind, ImageKind::VirtualMachine);
+    let dest = scratch.path().join("dest");
+    run(Limits::default(), &file, None, &dest).unwrap();
+    assert_eq!(fs::metadata(dest.join("rootfs.img")).unwrap().len(), 8 << 20);
+    assert!(!dest.join("rootfs.raw").exists());
+}
+
+#[test]
+fn long_names_and_exact_times_survive_the_round_trip() {
+    let scratch = folder();
+    let name = "n".repeat(120);
+    let folder_path = scratch.path().join("tree/rootfs").join(&name);
+    fs::create_dir_all(&folder_path).unwrap();
+    fs::write(scratch.path().join("tree/metadata.yaml"), METADATA).unwrap();
+    fs::write(folder_path.join(&name), "x").unwrap();
+    xattr::set(folder_path.join(&name), "user.note", b"kept").unwrap();
+    std::os::unix::fs::symlink("t".repeat(200), folder_path.join("link")).unwrap();
+    let file = scratch.path().join("image.tar");
+    pack_unified(&scratch.path().join("tree"), &file, Compression::None).unwrap();
+    let dest = scratch.path().join("dest");
+    run(Limits::default(), &file, None, &dest).unwrap();
+    let unpacked = dest.join("rootfs").join(&name);
+    assert_eq!(
+        xattr::get(unpacked.join(&name), "user.note").unwrap().as_deref(),
+        Some(&b"kept"[..])
+    );
+    assert_eq!(
+        fs::read_link(unpacked.join("link")).unwrap(),
+        Path::new(&"t".repeat(200))
+    );
+    assert_eq!(pax_time("12.5"), Some((12, 500_000_000)));
+    assert_eq!(pax_time("-1.25"), Some((-2, 750_000_000)));
+    assert_eq!(pax_time("7"), Some((7, 0)));
+    assert_eq!(pax_time("7.x"), None);
+}

@@ -62,8 +62,7 @@ impl ProjectQuota {
             tree::visit(tree, &mut |fd, is_dir| assign(fd, is_dir, project))
                 .map_err(|error| fail(error.into()))?;
         }
-        self.put(project, bytes.unwrap_or(0))
-            .map_err(|error| fail(error.into()))
+        self.put(project, bytes.unwrap_or(0)).map_err(fail)
     }
 
     /// A tree's limit.
