@@ -31,6 +31,7 @@ pub mod kvm;
 pub mod launch;
 pub mod loader;
 pub mod log;
+pub mod mac;
 pub mod machine;
 pub mod memory;
 pub mod power;
