@@ -18,7 +18,7 @@ use crate::{ApiError, Daemon};
 const CHUNK: usize = 16 << 10;
 
 /// Joins a client's websockets to the console until one of both ends.
-pub async fn attach(
+pub(super) async fn attach(
     daemon: &Arc<Daemon>,
     running: &Arc<Running>,
     post: &InstanceConsolePost,

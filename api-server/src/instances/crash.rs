@@ -80,7 +80,7 @@ steps! {
 }
 
 /// Kills the daemon here if a test asked for it.
-pub fn point(step: Step) {
+pub(super) fn point(step: Step) {
     #[cfg(debug_assertions)]
     {
         static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{Image, InstanceSource, InstanceType, InstancesPost, Map, StorageVolume, Timestamp};
+use api::{Image, InstanceSource, InstanceType, InstancesPost, Map, Timestamp};
 use serde_json::{Value, json};
 use storage::{ContentType, Pool};
 
@@ -17,7 +17,7 @@ use super::{delete, events, ids, ports, start, validate};
 use crate::operations::OperationContext;
 use crate::projects::{self, Feature};
 use crate::request::Requestor;
-use crate::store::{self, Change, Revision, StoreError, keys};
+use crate::store::{self, Revision, StoreError, keys};
 use crate::{ApiError, Daemon};
 
 /// Size of a virtual machine's root disk when nobody says: Incus' 10 GiB. It is sparse.
@@ -309,39 +309,15 @@ async fn start_new(
     Ok(())
 }
 
-/// The record of an instance and that of its volume, both or neither.
+/// The record of an instance, if nobody has the name.
 fn write_new(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(), ApiError> {
-    let written = daemon.store.transact(vec![
-        Change::put(record.key(), record, Revision::Absent)?,
-        Change::put(volume_key(record), &volume_document(record), Revision::Any)?,
-    ]);
-    match written {
+    match store::put_as(&*daemon.store, &record.key(), record, Revision::Absent) {
         Ok(_) => Ok(()),
         Err(StoreError::Conflict { .. }) => Err(ApiError::conflict(format!(
             "Failed creating instance record: Instance {:?} already exists",
             record.name
         ))),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Where the store tells of an instance's volume.
-pub fn volume_key(record: &InstanceRecord) -> String {
-    keys::volume(&record.pool, &record.project, record.kind.as_str(), &record.name)
-}
-
-/// What the store tells of an instance's volume.
-pub fn volume_document(record: &InstanceRecord) -> StorageVolume {
-    StorageVolume {
-        config: Map::new(),
-        description: String::new(),
-        name: record.name.clone(),
-        kind: record.kind.as_str().to_owned(),
-        used_by: Vec::new(),
-        location: api::LOCATION_NONE.to_owned(),
-        content_type: if record.is_vm() { "block" } else { "filesystem" }.to_owned(),
-        project: record.project.clone(),
-        created_at: record.created_at,
     }
 }
 

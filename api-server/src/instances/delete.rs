@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use super::crash::{self, Step};
-use super::create::volume_key;
 use super::lock::InstanceLock;
 use super::manager::blocking;
 use super::record::{self, InstanceRecord, Phase};
 use super::{devices, expand, ports, stop};
-use crate::store::{Change, Revision, keys};
+use crate::store::{Revision, keys};
 use crate::{ApiError, Daemon};
 
 /// Removes an instance that does not run. The caller holds its lock and tells the event.
@@ -60,10 +59,7 @@ pub(super) async fn finish(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Res
     })
     .await?;
     crash::point(Step::DeleteLogsGone);
-    store.transact(vec![
-        Change::delete(record.key(), Revision::Any),
-        Change::delete(volume_key(record), Revision::Any),
-    ])?;
+    store.delete(&record.key(), Revision::Any)?;
     crash::point(Step::DeleteDone);
     Ok(())
 }

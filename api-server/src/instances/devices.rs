@@ -113,15 +113,22 @@ const NIC_KEYS: [&str; 13] = [
 pub fn read(kind: InstanceType, devices: &Devices) -> Result<DeviceSet, ApiError> {
     let mut roots = Vec::new();
     let (mut disks, mut nics) = (Vec::new(), Vec::new());
+    let given: Vec<&str> = devices.values().filter_map(|keys| keys.get("name")).map(String::as_str).collect();
+    let mut numbers = 0_u32..;
+    let mut next_free = || numbers.find_map(|number| {
+        let name = format!("eth{number}");
+        (!given.contains(&name.as_str())).then_some(name)
+    });
     for (device, keys) in devices {
         let entry = Entry { device, keys };
+        let free_name = if entry.get("type") == "nic" && entry.get("name").is_empty() { next_free() } else { None };
         let read = match entry.get("type") {
             "none" => Ok(()),
             "disk" if entry.get("path") == "/" && entry.get("source").is_empty() => {
                 entry.root().map(|root| roots.push(root))
             }
             "disk" => entry.disk(kind).map(|disk| disks.push(disk)),
-            "nic" => entry.nic(nics.len()).map(|nic| nics.push(nic)),
+            "nic" => entry.nic(free_name).map(|nic| nics.push(nic)),
             "" => Err("Missing device type in config".to_owned()),
             "gpu" | "infiniband" | "pci" | "proxy" | "tpm" | "unix-block" | "unix-char" | "unix-hotplug" | "usb" => {
                 Err(format!("Unsupported device type {:?}: this server has disk, nic and none", entry.get("type")))
@@ -230,7 +237,7 @@ impl Entry<'_> {
         })
     }
 
-    fn nic(&self, index: usize) -> Result<Nic, String> {
+    fn nic(&self, free_name: Option<String>) -> Result<Nic, String> {
         self.known(&NIC_KEYS)?;
         let parent = match (self.get("network"), self.get("nictype"), self.get("parent")) {
             ("", "bridged", "") => return Err("Missing required option \"parent\"".to_owned()),
@@ -241,10 +248,7 @@ impl Entry<'_> {
             (_, other, "") => return Err(format!("Unsupported nictype {other:?}: this server has bridged")),
             _ => return Err("Cannot use \"parent\" in conjunction with \"network\" property".to_owned()),
         };
-        let name = match self.get("name") {
-            "" => format!("eth{index}"),
-            name => name.to_owned(),
-        };
+        let name = free_name.unwrap_or_else(|| self.get("name").to_owned());
         network::check_interface_name(&name).map_err(|error| error.to_string())?;
         let host_name = self.get("host_name");
         if !host_name.is_empty() {

@@ -54,3 +54,12 @@ fn two_cards_cannot_have_one_name() {
     let nic: &[(&str, &str)] = &[("type", "nic"), ("network", "a"), ("name", "eth0")];
     assert!(message(&[ROOT, ("a", nic), ("b", nic)]).contains("Duplicate NIC name"));
 }
+
+#[test]
+fn a_card_without_a_name_gets_one_that_is_free() {
+    let nic: &[(&str, &str)] = &[("type", "nic"), ("network", "a")];
+    let named: &[(&str, &str)] = &[("type", "nic"), ("network", "a"), ("name", "eth0")];
+    let set = read(InstanceType::Container, &devices(&[ROOT, ("a", nic), ("b", named), ("c", nic)])).unwrap();
+    let names: Vec<&str> = set.nics.iter().map(|nic| nic.name.as_str()).collect();
+    assert_eq!(names, ["eth1", "eth0", "eth2"]);
+}

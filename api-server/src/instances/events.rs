@@ -8,7 +8,7 @@ use crate::events::Lifecycle;
 use crate::request::Requestor;
 
 /// Tells that something happened to an instance.
-pub fn tell(daemon: &Daemon, record: &InstanceRecord, action: &str, context: Option<Value>, who: &Requestor) {
+pub(super) fn tell(daemon: &Daemon, record: &InstanceRecord, action: &str, context: Option<Value>, who: &Requestor) {
     let mut event =
         Lifecycle::new(action, record.url()).instance(&record.project, &record.name).requestor(who);
     if let Some(context) = context {
@@ -18,7 +18,7 @@ pub fn tell(daemon: &Daemon, record: &InstanceRecord, action: &str, context: Opt
 }
 
 /// Tells that something happened to a snapshot. Incus tells no instance name with these.
-pub fn tell_snapshot(daemon: &Daemon, record: &InstanceRecord, snapshot: &str, action: &str, who: &Requestor) {
+pub(super) fn tell_snapshot(daemon: &Daemon, record: &InstanceRecord, snapshot: &str, action: &str, who: &Requestor) {
     let source = format!("/1.0/instances/{}/snapshots/{snapshot}", record.name);
     let source = source + &crate::projects::url_suffix(&record.project);
     daemon.events.lifecycle(Lifecycle::new(action, source).project(&record.project).requestor(who));

@@ -29,13 +29,18 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Recorded output is cut at this size, so that a command cannot fill the host's disk.
 const MAX_RECORDED: usize = 64 << 20;
 
+/// Columns of a terminal whose client does not say.
+const DEFAULT_WIDTH: u16 = 80;
+/// Rows of a terminal whose client does not say.
+const DEFAULT_HEIGHT: u16 = 25;
+
 /// The websockets of a command.
-pub fn socket_names(post: &InstanceExecPost) -> &'static [&'static str] {
+pub(super) fn socket_names(post: &InstanceExecPost) -> &'static [&'static str] {
     if post.interactive { &["0", "control"] } else { &["0", "1", "2", "control"] }
 }
 
 /// The environment of a command: the instance's own variables, then the client's, and Incus' defaults for what is not set.
-pub fn environment(config: &Expanded, post: &InstanceExecPost) -> Map {
+pub(super) fn environment(config: &Expanded, post: &InstanceExecPost) -> Map {
     let mut environment: Map = config
         .config
         .iter()
@@ -62,14 +67,15 @@ fn request(post: InstanceExecPost, environment: Map, has_input: bool) -> ExecReq
         user: post.user,
         group: post.group,
         terminal: post.interactive,
-        width: post.width,
-        height: post.height,
+        // A client that does not know its size gets a terminal all the same, and Incus' is this large.
+        width: if post.interactive && post.width == 0 { DEFAULT_WIDTH } else { post.width },
+        height: if post.interactive && post.height == 0 { DEFAULT_HEIGHT } else { post.height },
         stdin: has_input,
     }
 }
 
 /// Runs a command between websockets.
-pub async fn with_websockets(
+pub(super) async fn with_websockets(
     daemon: &Arc<Daemon>,
     running: &Arc<Running>,
     post: InstanceExecPost,
@@ -256,14 +262,14 @@ async fn obey(message: &InstanceExecControl, control: &ExecControl) -> Result<()
 }
 
 /// Size of a window in a `window-resize` message, whose numbers are texts.
-pub fn window_size(args: &Map) -> Option<(u16, u16)> {
+pub(super) fn window_size(args: &Map) -> Option<(u16, u16)> {
     let number = |key: &str| args.get(key)?.parse().ok();
     Some((number("width")?, number("height")?))
 }
 
 /// Where recorded output goes.
 #[derive(Debug, Clone)]
-pub struct Recording {
+pub(super) struct Recording {
     /// The folder, which is made if it is missing.
     pub folder: PathBuf,
     /// URL of the folder.
@@ -271,7 +277,7 @@ pub struct Recording {
 }
 
 /// Runs a command without websockets.
-pub async fn without_websockets(
+pub(super) async fn without_websockets(
     daemon: &Arc<Daemon>,
     running: &Arc<Running>,
     post: InstanceExecPost,

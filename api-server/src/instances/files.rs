@@ -13,7 +13,7 @@ use super::{agent, offline};
 use crate::{ApiError, Daemon};
 
 /// A stream that speaks SFTP with the inside of an instance. A container need not run for that.
-pub async fn sftp(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<UnixStream, ApiError> {
+pub(super) async fn sftp(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<UnixStream, ApiError> {
     if let Some(running) = daemon.instances.running(&record.project, &record.name) {
         if running.is_frozen() {
             return Err(ApiError::bad_request("Instance is frozen"));
@@ -31,13 +31,13 @@ pub async fn sftp(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<UnixS
 }
 
 /// An SFTP session with the inside of an instance.
-pub async fn session(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<SftpSession, ApiError> {
+pub(super) async fn session(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<SftpSession, ApiError> {
     let stream = sftp(daemon, record).await?;
     SftpSession::new(stream).await.map_err(|error| ApiError::internal(format!("sftp session failed: {error}")))
 }
 
 /// An error of an SFTP request, as an answer of the API.
-pub fn failed(error: &SftpError) -> ApiError {
+pub(super) fn failed(error: &SftpError) -> ApiError {
     match error {
         SftpError::Status(status) => match status.status_code {
             StatusCode::NoSuchFile => ApiError::not_found("File"),
@@ -49,7 +49,7 @@ pub fn failed(error: &SftpError) -> ApiError {
 }
 
 /// What a path is, in the API's words.
-pub fn kind(attributes: &FileAttributes) -> &'static str {
+pub(super) fn kind(attributes: &FileAttributes) -> &'static str {
     match attributes.file_type() {
         FileType::Dir => "directory",
         FileType::Symlink => "symlink",
@@ -59,7 +59,7 @@ pub fn kind(attributes: &FileAttributes) -> &'static str {
 
 /// What a client wants written.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// `file`, `directory` or `symlink`.
     pub kind: String,
     /// Owner.
@@ -73,7 +73,7 @@ pub struct Wanted {
 }
 
 /// Gives a path owner and permissions.
-pub async fn set_attributes(session: &SftpSession, path: &str, wanted: &Wanted) -> Result<(), ApiError> {
+pub(super) async fn set_attributes(session: &SftpSession, path: &str, wanted: &Wanted) -> Result<(), ApiError> {
     if wanted.uid.is_none() && wanted.gid.is_none() && wanted.mode.is_none() {
         return Ok(());
     }
@@ -89,7 +89,7 @@ pub async fn set_attributes(session: &SftpSession, path: &str, wanted: &Wanted) 
 }
 
 /// How a file is opened to be written.
-pub fn write_flags(append: bool) -> OpenFlags {
+pub(super) fn write_flags(append: bool) -> OpenFlags {
     let mode = if append { OpenFlags::APPEND } else { OpenFlags::TRUNCATE };
     OpenFlags::WRITE | OpenFlags::CREATE | mode
 }

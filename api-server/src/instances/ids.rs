@@ -12,21 +12,21 @@ use crate::ApiError;
 /// The first host id that is given out, as in Incus; distributions keep the ids below for people and services.
 const FIRST: u32 = 1_000_000;
 /// Ids are given out in blocks of this size: what one ordinary system needs.
-pub const BLOCK: u32 = 65_536;
+pub(super) const BLOCK: u32 = 65_536;
 /// What an instance gets that runs containers itself: sixteen of them fit.
-pub const NESTING: u32 = 16 * BLOCK;
+pub(super) const NESTING: u32 = 16 * BLOCK;
 /// The last id that may be given out; the ones above are the kernel's `(uid_t) -1` and its neighbours.
 const LAST: u32 = u32::MAX - BLOCK;
 
 /// Who has which range, by first id.
 #[derive(Debug, Default)]
-pub struct IdRanges {
+pub(super) struct IdRanges {
     taken: Mutex<BTreeMap<u32, (u32, InstanceKey)>>,
 }
 
 impl IdRanges {
     /// Gives an instance a range: the one it had, if that is free, or the first free one.
-    pub fn take(&self, key: &InstanceKey, earlier: Option<u32>, size: u32) -> Result<u32, ApiError> {
+    pub(super) fn take(&self, key: &InstanceKey, earlier: Option<u32>, size: u32) -> Result<u32, ApiError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, (_, owner)| owner != key);
         let is_free = |taken: &BTreeMap<u32, (u32, InstanceKey)>, base: u32| {
@@ -50,19 +50,19 @@ impl IdRanges {
     }
 
     /// Records the range of an instance that is found running.
-    pub fn adopt(&self, key: &InstanceKey, base: u32, size: u32) {
+    pub(super) fn adopt(&self, key: &InstanceKey, base: u32, size: u32) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.insert(base, (size, key.clone()));
     }
 
     /// Takes an instance's range back.
-    pub fn release(&self, key: &InstanceKey) {
+    pub(super) fn release(&self, key: &InstanceKey) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, owner)| owner != key);
     }
 }
 
 /// The map of a range as Incus writes it into `volatile.idmap.*`; `[]` for no map.
-pub fn volatile_map(range: Option<(u32, u32)>) -> String {
+pub(super) fn volatile_map(range: Option<(u32, u32)>) -> String {
     let Some((base, size)) = range else { return "[]".to_owned() };
     let entry = |is_uid: bool| {
         format!("{{\"Isuid\":{is_uid},\"Isgid\":{},\"Hostid\":{base},\"Nsid\":0,\"Maprange\":{size}}}", !is_uid)

@@ -8,7 +8,7 @@ use super::record::InstanceRecord;
 use crate::{ApiError, Daemon};
 
 /// Where recorded output lies below the log directory.
-pub const EXEC_OUTPUT: &str = "exec-output";
+pub(super) const EXEC_OUTPUT: &str = "exec-output";
 /// The supervisor's log on disk.
 const SUPERVISOR_LOG: &str = "virga.log";
 /// Names under which Incus' clients ask for the supervisor's log.
@@ -32,7 +32,7 @@ fn path(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, nam
 }
 
 /// Names of all log files, or of those in a folder.
-pub fn list(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>) -> Result<Vec<String>, ApiError> {
+pub(super) fn list(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>) -> Result<Vec<String>, ApiError> {
     let directory = daemon.instances.log_dir(record);
     let directory = folder.map_or(directory.clone(), |folder| directory.join(folder));
     let mut names = Vec::new();
@@ -52,7 +52,7 @@ pub fn list(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>)
 }
 
 /// A log file and when it was changed. They are bounded, so they are read at once.
-pub fn read(
+pub(super) fn read(
     daemon: &Arc<Daemon>,
     record: &InstanceRecord,
     folder: Option<&str>,
@@ -67,7 +67,7 @@ pub fn read(
 }
 
 /// Removes a log file; the one that the supervisor has open is emptied instead.
-pub fn remove(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, name: &str) -> Result<(), ApiError> {
+pub(super) fn remove(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, name: &str) -> Result<(), ApiError> {
     let path = path(daemon, record, folder, name)?;
     if !path.is_file() {
         return Err(ApiError::not_found("Log file"));
@@ -81,7 +81,7 @@ pub fn remove(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str
 }
 
 /// What the console has said: what was rotated away, and what came since.
-pub fn console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(Vec<u8>, SystemTime), ApiError> {
+pub(super) fn console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(Vec<u8>, SystemTime), ApiError> {
     let directory = daemon.instances.log_dir(record);
     let mut text = std::fs::read(directory.join("console.log.old")).unwrap_or_default();
     let current = directory.join("console.log");
@@ -91,7 +91,7 @@ pub fn console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(Vec<u8>
 }
 
 /// Forgets what the console has said.
-pub fn clear_console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(), ApiError> {
+pub(super) fn clear_console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(), ApiError> {
     let directory = daemon.instances.log_dir(record);
     let _ = std::fs::remove_file(directory.join("console.log.old"));
     let current = directory.join("console.log");

@@ -29,7 +29,7 @@ fn folder(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<PathBuf, ApiE
 }
 
 /// The metadata; empty for an instance that was made of nothing.
-pub fn read(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Metadata, ApiError> {
+pub(super) fn read(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Metadata, ApiError> {
     match std::fs::read(folder(daemon, record)?.join(FILE)) {
         Ok(text) => serde_norway::from_slice(&text)
             .map_err(|error| ApiError::internal(format!("Could not parse {FILE}: {error}"))),
@@ -39,7 +39,7 @@ pub fn read(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Metadata, A
 }
 
 /// Replaces the metadata.
-pub fn write(daemon: &Arc<Daemon>, record: &InstanceRecord, metadata: &Metadata) -> Result<(), ApiError> {
+pub(super) fn write(daemon: &Arc<Daemon>, record: &InstanceRecord, metadata: &Metadata) -> Result<(), ApiError> {
     if record.is_vm() {
         return Err(ApiError::bad_request("Metadata of virtual machines belongs to their image and cannot be changed"));
     }
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 }
 
 /// Names of all templates.
-pub fn templates(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Vec<String>, ApiError> {
+pub(super) fn templates(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
     match std::fs::read_dir(folder(daemon, record)?.join("templates")) {
         Ok(entries) => {
@@ -84,7 +84,7 @@ pub fn templates(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Vec<St
 }
 
 /// A template's text and when it was changed.
-pub fn read_template(
+pub(super) fn read_template(
     daemon: &Arc<Daemon>,
     record: &InstanceRecord,
     name: &str,
@@ -100,7 +100,7 @@ pub fn read_template(
 }
 
 /// Writes a template.
-pub fn write_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str, text: &[u8]) -> Result<(), ApiError> {
+pub(super) fn write_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str, text: &[u8]) -> Result<(), ApiError> {
     check_name(name)?;
     if record.is_vm() {
         return Err(ApiError::bad_request("Templates of virtual machines belong to their image and cannot be changed"));
@@ -114,7 +114,7 @@ pub fn write_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str,
 }
 
 /// Removes a template.
-pub fn remove_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str) -> Result<(), ApiError> {
+pub(super) fn remove_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str) -> Result<(), ApiError> {
     check_name(name)?;
     if record.is_vm() {
         return Err(ApiError::bad_request("Templates of virtual machines belong to their image and cannot be changed"));

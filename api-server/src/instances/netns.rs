@@ -13,7 +13,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sched::{CloneFlags, setns};
 
 /// All interfaces in the network namespace of a process; empty when it has just ended.
-pub fn interfaces(pid: i32) -> BTreeMap<String, InstanceStateNetwork> {
+pub(super) fn interfaces(pid: i32) -> BTreeMap<String, InstanceStateNetwork> {
     let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return BTreeMap::new() };
     let reader = std::thread::Builder::new().name("netns-reader".to_owned()).stack_size(256 * 1024).spawn(move || {
         setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;

@@ -17,7 +17,7 @@ use super::supervisor;
 use crate::ApiError;
 
 /// Starts an agent in a root file system and returns the stream to it. It ends when the stream does.
-pub fn serve(root: &Path) -> Result<UnixStream, ApiError> {
+pub(super) fn serve(root: &Path) -> Result<UnixStream, ApiError> {
     let program = supervisor::program("virga-agent")?;
     // Opened here: its path means nothing inside.
     let agent = File::open(&program)?;

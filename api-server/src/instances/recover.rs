@@ -1,7 +1,7 @@
 //! After the daemon's start: what an earlier one left half done is completed or undone, what runs is adopted.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use api::Timestamp;
@@ -18,6 +18,8 @@ use crate::{ApiError, Daemon};
 
 /// How long a supervisor that must go may take to die.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often expired snapshots are looked for, as in Incus.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Where the store keeps the boot id of the host as the last daemon saw it.
 const BOOT_ID: &str = "state/boot-id";
 
@@ -50,6 +52,7 @@ pub(super) async fn recover(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
     sweep_links(daemon).await?;
     sort_by_priority(daemon, &mut next);
     let later = Arc::downgrade(daemon);
+    tokio::spawn(expire_snapshots(Arc::downgrade(daemon)));
     tokio::spawn(async move {
         for (key, what) in next {
             let Some(daemon) = later.upgrade() else { return };
@@ -59,6 +62,18 @@ pub(super) async fn recover(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
         }
     });
     Ok(())
+}
+
+/// Removes snapshots whose time has come, for as long as there is a daemon.
+async fn expire_snapshots(daemon: Weak<Daemon>) {
+    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(daemon) = daemon.upgrade() else { return };
+        if let Err(error) = snapshots::remove_expired(&daemon).await {
+            tracing::warn!(%error, "expired snapshots could not be looked for");
+        }
+    }
 }
 
 /// Whether the host has been restarted since the last daemon ran.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::create::{volume_document, volume_key};
 use super::lock::InstanceLock;
 use super::manager::blocking;
 use super::record::{self, InstanceRecord, Phase};
@@ -11,7 +10,7 @@ use crate::store::{Change, Revision, keys};
 use crate::{ApiError, Daemon};
 
 /// Renames an instance that does not run. The caller holds its lock and tells the event.
-pub async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, to: &str) -> Result<InstanceRecord, ApiError> {
+pub(super) async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, to: &str) -> Result<InstanceRecord, ApiError> {
     let (project, name) = lock.key();
     validate::instance_name(to)?;
     if daemon.instances.running(project, name).is_some() {
@@ -57,9 +56,7 @@ pub(super) async fn finish(daemon: &Arc<Daemon>, record: &InstanceRecord, to: &s
     }
     let mut changes = vec![
         Change::delete(record.key(), Revision::Any),
-        Change::delete(volume_key(record), Revision::Any),
         Change::put(renamed.key(), &renamed, Revision::Absent)?,
-        Change::put(volume_key(&renamed), &volume_document(&renamed), Revision::Any)?,
     ];
     for document in daemon.store.list(&keys::snapshots(&record.project, &record.name))? {
         let value = document.value()?;

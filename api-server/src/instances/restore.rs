@@ -13,7 +13,7 @@ use crate::{ApiError, Daemon};
 
 /// Puts an instance back to a snapshot: content, configuration, devices and profiles. One that runs is stopped for it and
 /// started again. The caller holds the instance's lock and tells the event.
-pub async fn restore(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<InstanceRecord, ApiError> {
+pub(super) async fn restore(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<InstanceRecord, ApiError> {
     let (project, name) = lock.key();
     record::load_snapshot(&*daemon.store, project, name, snapshot)?;
     let was_running = daemon.instances.running(project, name).is_some();
@@ -32,7 +32,7 @@ pub async fn restore(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) 
 }
 
 /// Replaces the content of an instance that does not run by an image's, or by nothing. The caller holds its lock.
-pub async fn rebuild(
+pub(super) async fn rebuild(
     daemon: &Arc<Daemon>,
     lock: &InstanceLock,
     image: Option<Image>,

@@ -13,7 +13,7 @@ use crate::{ApiError, Daemon, config_keys};
 
 /// A snapshot about to be made, checked.
 #[derive(Debug, Clone)]
-pub struct NewSnapshot {
+pub(super) struct NewSnapshot {
     /// Its name.
     pub name: String,
     /// When it is removed by itself.
@@ -21,7 +21,7 @@ pub struct NewSnapshot {
 }
 
 /// Checks a request for a snapshot; finds the first free `snapN` for one without a name.
-pub fn check(
+pub(super) fn check(
     daemon: &Arc<Daemon>,
     record: &InstanceRecord,
     post: &InstanceSnapshotsPost,
@@ -61,7 +61,7 @@ fn next_name(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<String, Ap
 }
 
 /// Makes a snapshot. The caller holds the instance's lock and tells the event.
-pub async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewSnapshot) -> Result<(), ApiError> {
+pub(super) async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewSnapshot) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let config = expand::expand(&*daemon.store, &record)?;
@@ -102,7 +102,7 @@ pub async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewSnapshot
 }
 
 /// Removes a snapshot. The caller holds the instance's lock and tells the event.
-pub async fn delete(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<(), ApiError> {
+pub(super) async fn delete(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let (mut found, _) = record::load_snapshot(&*daemon.store, project, name, snapshot)?;
@@ -124,7 +124,7 @@ async fn finish_delete(daemon: &Arc<Daemon>, record: &InstanceRecord, snapshot: 
 }
 
 /// Renames a snapshot. The caller holds the instance's lock and tells the event.
-pub async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, from: &str, to: &str) -> Result<(), ApiError> {
+pub(super) async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, from: &str, to: &str) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     validate::snapshot_name(to)?;
     let (record, _) = record::load(&*daemon.store, project, name)?;
@@ -194,7 +194,7 @@ pub(super) async fn recover(
 }
 
 /// Changes when a snapshot is removed by itself.
-pub fn set_expiry(
+pub(super) fn set_expiry(
     daemon: &Arc<Daemon>,
     project: &str,
     instance: &str,
@@ -208,7 +208,7 @@ pub fn set_expiry(
 }
 
 /// Removes the snapshots whose time has come. Called once a minute.
-pub async fn remove_expired(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
+pub(super) async fn remove_expired(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
     let now = Timestamp::now();
     for (snapshot, document) in store::list_as::<SnapshotRecord>(&*daemon.store, keys::SNAPSHOTS)? {
         if snapshot.phase != Phase::Ready || snapshot.expires_at.as_unix() <= 0 || snapshot.expires_at > now {

@@ -25,7 +25,7 @@ use crate::{ApiError, Daemon};
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts an instance. The caller holds its lock and tells the event.
-pub async fn start(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(), ApiError> {
+pub(super) async fn start(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(), ApiError> {
     let manager = &daemon.instances;
     let (project, name) = lock.key();
     if manager.running(project, name).is_some() {

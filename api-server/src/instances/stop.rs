@@ -25,12 +25,12 @@ const FORCE_PATIENCE: Duration = Duration::from_secs(10);
 const AGENT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is assumed about an instance whose supervisor died without a word.
-pub fn crashed() -> Exit {
+pub(super) fn crashed() -> Exit {
     Exit { reason: "error".to_owned(), status: None, message: "its supervisor died without a report".to_owned() }
 }
 
 /// Asks an instance to end and waits until it has been put away. The caller holds its lock and tells the event.
-pub async fn stop(daemon: &Arc<Daemon>, lock: &InstanceLock, force: bool, timeout: i64) -> Result<(), ApiError> {
+pub(super) async fn stop(daemon: &Arc<Daemon>, lock: &InstanceLock, force: bool, timeout: i64) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let Some(running) = daemon.instances.running(project, name) else {
         return Err(ApiError::bad_request("The instance is already stopped"));
@@ -98,7 +98,7 @@ async fn end_now(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<(), Api
 }
 
 /// Freezes or thaws an instance. The caller holds its lock and tells the event.
-pub async fn set_frozen(daemon: &Arc<Daemon>, lock: &InstanceLock, frozen: bool) -> Result<(), ApiError> {
+pub(super) async fn set_frozen(daemon: &Arc<Daemon>, lock: &InstanceLock, frozen: bool) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let running = daemon
         .instances

@@ -23,7 +23,7 @@ fn is_kept(key: &str) -> bool {
 }
 
 /// What an instance comes to with a change: the same but for what the request says.
-pub fn merged(record: &InstanceRecord, put: InstancePut, is_patch: bool) -> InstanceRecord {
+pub(super) fn merged(record: &InstanceRecord, put: InstancePut, is_patch: bool) -> InstanceRecord {
     let mut changed = record.clone();
     let mut config = if is_patch { record.config.clone() } else { Map::new() };
     config.extend(put.config);
@@ -53,7 +53,7 @@ pub fn merged(record: &InstanceRecord, put: InstancePut, is_patch: bool) -> Inst
 
 /// Writes a change that has been merged into what `document` says, and applies it to the running instance. The caller holds the
 /// instance's lock and tells the event.
-pub async fn apply(
+pub(super) async fn apply(
     daemon: &Arc<Daemon>,
     lock: &InstanceLock,
     mut changed: InstanceRecord,
@@ -151,7 +151,7 @@ async fn resize_root(
 }
 
 /// Loads what a change starts from.
-pub fn current(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(InstanceRecord, Document), ApiError> {
+pub(super) fn current(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(InstanceRecord, Document), ApiError> {
     let (project, name) = lock.key();
     record::load(&*daemon.store, project, name)
 }

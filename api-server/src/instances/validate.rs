@@ -14,7 +14,7 @@ use crate::{ApiError, Daemon, config_keys};
 const MAX_NAME: usize = 63;
 
 /// Checks the name of an instance: it becomes a host name.
-pub fn instance_name(name: &str) -> Result<(), ApiError> {
+pub(super) fn instance_name(name: &str) -> Result<(), ApiError> {
     host_label(name).map_err(|why| ApiError::bad_request(format!("Invalid instance name: {why}")))
 }
 
@@ -38,7 +38,7 @@ fn host_label(name: &str) -> Result<(), &'static str> {
 }
 
 /// Checks the name of a snapshot: it becomes a file name and a part of a URL.
-pub fn snapshot_name(name: &str) -> Result<(), ApiError> {
+pub(super) fn snapshot_name(name: &str) -> Result<(), ApiError> {
     let why = if name.is_empty() || name.len() > MAX_NAME {
         "Name must be 1-63 characters long"
     } else if name == "." || name == ".." || name.starts_with('.') {
@@ -54,7 +54,7 @@ pub fn snapshot_name(name: &str) -> Result<(), ApiError> {
 }
 
 /// Reads the kind of a new instance.
-pub fn kind(word: &str) -> Result<InstanceType, ApiError> {
+pub(super) fn kind(word: &str) -> Result<InstanceType, ApiError> {
     match word {
         "" | "container" => Ok(InstanceType::Container),
         "virtual-machine" => Ok(InstanceType::VirtualMachine),
@@ -63,7 +63,7 @@ pub fn kind(word: &str) -> Result<InstanceType, ApiError> {
 }
 
 /// Refuses keys that Virga knows and cannot honour. Better at once than silently not.
-pub fn check_supported(config: &Expanded) -> Result<(), ApiError> {
+pub(super) fn check_supported(config: &Expanded) -> Result<(), ApiError> {
     for (key, value) in &config.config {
         if key.starts_with("raw.") && !value.is_empty() {
             return Err(ApiError::bad_request(format!(
@@ -76,7 +76,7 @@ pub fn check_supported(config: &Expanded) -> Result<(), ApiError> {
 
 /// What an instance is going to be, checked.
 #[derive(Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// With its profiles.
     pub expanded: Expanded,
     /// Its devices.
@@ -84,7 +84,7 @@ pub struct Checked {
 }
 
 /// Checks a whole instance as it is going to be: profiles exist, keys and devices are understood, what they name exists.
-pub fn instance(
+pub(super) fn instance(
     daemon: &Arc<Daemon>,
     project: &str,
     kind: InstanceType,
@@ -116,7 +116,7 @@ pub fn instance(
 }
 
 /// Refuses virtual machines where they cannot run.
-pub fn vm_can_run(daemon: &Arc<Daemon>, kind: InstanceType) -> Result<(), ApiError> {
+pub(super) fn vm_can_run(daemon: &Arc<Daemon>, kind: InstanceType) -> Result<(), ApiError> {
     match (kind, daemon.instances.vm_support()) {
         (InstanceType::VirtualMachine, VmSupport::No(reason)) => Err(ApiError::bad_request(format!(
             "Instance type \"virtual-machine\" is not supported on this server: {reason}"

@@ -10,10 +10,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use guest_agent::config::{Cidr, GuestConfig, InitMode, NicConfig, RootConfig};
+use serde_json::json;
 use vmm::client::Client;
-use vmm::config::{
-    DiskConfig, KernelConfig, MacAddress, NetConfig, SandboxConfig, SerialConfig, Transport, VmConfig, VsockConfig,
-};
+use vmm::config::VmConfig;
 use vmm::control::state::VmState;
 use vmm::probe::KvmKind;
 
@@ -186,19 +185,19 @@ impl Driver for VmDriver {
             cmdline.push_str(more);
         }
 
-        let mut disks = vec![DiskConfig {
-            id: "root".to_owned(),
-            path: plan.root.clone(),
-            read_only: plan.root_read_only,
-            serial: Some(serial(&plan.record.name)),
-        }];
+        let mut disks = vec![json!({
+            "id": "root",
+            "path": plan.root,
+            "read_only": plan.root_read_only,
+            "serial": serial(&plan.record.name),
+        })];
         for (index, (disk, source)) in plan.disks.iter().enumerate() {
-            disks.push(DiskConfig {
-                id: format!("disk{index}"),
-                path: source.clone(),
-                read_only: disk.read_only,
-                serial: Some(serial(&disk.device)),
-            });
+            disks.push(json!({
+                "id": format!("disk{index}"),
+                "path": source,
+                "read_only": disk.read_only,
+                "serial": serial(&disk.device),
+            }));
         }
         let mut nets = Vec::new();
         let mut descriptors = Vec::new();
@@ -207,43 +206,33 @@ impl Driver for VmDriver {
                 .tap
                 .take()
                 .ok_or_else(|| ApiError::internal(format!("the tap of {:?} is not open", port.nic.device)))?;
-            nets.push(NetConfig {
-                id: format!("net{index}"),
-                tap: None,
-                fd: Some(tap.as_raw_fd()),
-                mac: MacAddress(port.hwaddr.bytes()),
-                mtu: port.mtu().and_then(|mtu| u16::try_from(mtu).ok()),
-            });
+            nets.push(json!({
+                "id": format!("net{index}"),
+                "fd": tap.as_raw_fd(),
+                "mac": port.hwaddr,
+                "mtu": port.mtu(),
+            }));
             descriptors.push(tap);
         }
-        let config = VmConfig {
-            name: plan.record.disk_name(),
-            vcpus,
-            memory_bytes,
-            transport: match plan.config.get("virga.boot.transport") {
-                "mmio" => Transport::Mmio,
-                _ => Transport::Pci,
+        // As a document, because that is what the VMM reads; what is not said here has the VMM's own default.
+        let document = json!({
+            "name": plan.record.disk_name(),
+            "vcpus": vcpus,
+            "memory_bytes": memory_bytes,
+            "transport": match plan.config.get("virga.boot.transport") {
+                "" => "pci",
+                transport => transport,
             },
-            kernel: KernelConfig {
-                path: kernel,
-                cmdline,
-                initrd: vec![self.agent_initrd()?, config_initrd],
-                protocol: None,
-            },
-            serial: SerialConfig {
-                log: Some(plan.log_dir.join("console.log")),
-                socket: Some("console.sock".into()),
-            },
-            disks,
-            nets,
-            vsock: Some(VsockConfig { cid: GUEST_CID, socket: "vsock.sock".into() }),
-            rng: true,
-            console: false,
-            run_dir: plan.run_dir.clone(),
-            control_socket: "control.sock".into(),
-            sandbox: SandboxConfig { uid: plan.ids.map(|(base, _)| base), ..SandboxConfig::default() },
-            autostart: false,
-        };
+            "kernel": { "path": kernel, "cmdline": cmdline, "initrd": [self.agent_initrd()?, config_initrd] },
+            "serial": { "log": plan.log_dir.join("console.log"), "socket": "console.sock" },
+            "disks": disks,
+            "nets": nets,
+            "vsock": { "cid": GUEST_CID, "socket": "vsock.sock" },
+            "run_dir": plan.run_dir,
+            "sandbox": { "uid": plan.ids.map(|(base, _)| base) },
+            "autostart": false,
+        });
+        let config: VmConfig = serde_json::from_value(document)?;
         config.check().map_err(|error| ApiError::bad_request(error.to_string()))?;
         let spec = plan.run_dir.join("spec.json");
         std::fs::write(&spec, serde_json::to_vec(&config)?)?;
