@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::events::EventHub;
 use crate::host::ServerInfo;
@@ -13,6 +14,9 @@ use crate::pools::Pools;
 use crate::store::{SqliteStore, Store};
 use crate::used_by::{UserKind, Users};
 use crate::{ApiError, instances, recovery, storage_drivers};
+
+/// How long event listeners may take to be told that the daemon ends.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What to make on the first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Daemon {
     pub supported_drivers: Vec<api::ServerStorageDriver>,
     /// Cancelled when the daemon is to end.
     pub stop: CancellationToken,
+    /// Websockets that want to say goodbye before the daemon ends.
+    pub listeners: TaskTracker,
     /// When it started.
     pub started: Instant,
 }
@@ -82,6 +88,7 @@ impl Daemon {
             image_changes: tokio::sync::Mutex::default(),
             supported_drivers: storage_drivers::probe(),
             stop: CancellationToken::new(),
+            listeners: TaskTracker::new(),
             started: Instant::now(),
             paths,
         });
@@ -100,6 +107,13 @@ impl Daemon {
     /// Ends the daemon: operations that can be stopped are stopped, instances run on.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.listeners.close();
+        if tokio::time::timeout(GOODBYE, self.listeners.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("event listeners did not leave in time");
+        }
         self.operations.shutdown(std::time::Duration::from_secs(10)).await;
         self.instances.shutdown().await;
     }

@@ -89,3 +89,7 @@ pub const DEFAULT_PROJECT: &str = "default";
 
 /// What `location` says on a host that is in no cluster.
 pub const LOCATION_NONE: &str = "none";
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -30,3 +30,7 @@ fn unknown(key: &str) -> ApiError {
 fn invalid(key: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("Invalid value for config key {key:?}: {why}"))
 }
+
+#[cfg(test)]
+#[path = "config_keys_tests.rs"]
+mod tests;

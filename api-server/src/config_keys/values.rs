@@ -1,7 +1,5 @@
 //! Truth values as Incus reads them, and checks of single values.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use super::units;
 
 /// Whether a text says yes: `true`, `1`, `yes`, `on` in any case.
@@ -34,11 +32,6 @@ pub(super) enum Kind {
     /// `10%`, or `25ms/100ms`.
     CpuAllowance,
     OneOf(&'static [&'static str]),
-    Seconds,
-    Uuid,
-    /// `auto`, `none` or an address with prefix length.
-    Ipv4Cidr,
-    Ipv6Cidr,
     AbsolutePath,
 }
 
@@ -55,8 +48,8 @@ impl Kind {
             Self::Bool => Err(format!("Invalid value for a boolean {value:?}")),
             Self::Int64 if value.parse::<i64>().is_ok() => Ok(()),
             Self::Int64 => Err(format!("Invalid value for an integer {value:?}")),
-            Self::Uint32 | Self::Seconds if value.parse::<u32>().is_ok() => Ok(()),
-            Self::Uint32 | Self::Seconds => Err(format!("Invalid value for uint32 {value:?}")),
+            Self::Uint32 if value.parse::<u32>().is_ok() => Ok(()),
+            Self::Uint32 => Err(format!("Invalid value for uint32 {value:?}")),
             Self::Priority => match value.parse::<i64>() {
                 Ok(0..=10) => Ok(()),
                 _ => Err(format!(
@@ -79,10 +72,6 @@ impl Kind {
             Self::CpuAllowance => check_allowance(value),
             Self::OneOf(words) if words.contains(&value) => Ok(()),
             Self::OneOf(words) => wrong(&format!("expected one of {}", words.join(", "))),
-            Self::Uuid if uuid::Uuid::parse_str(value).is_ok() => Ok(()),
-            Self::Uuid => wrong("not a UUID"),
-            Self::Ipv4Cidr => check_cidr::<Ipv4Addr>(value, 32),
-            Self::Ipv6Cidr => check_cidr::<Ipv6Addr>(value, 128),
             Self::AbsolutePath if value.starts_with('/') => Ok(()),
             Self::AbsolutePath => wrong("must be an absolute path"),
         }
@@ -131,18 +120,4 @@ fn check_allowance(value: &str) -> Result<(), String> {
         number.filter(|&number| number > 0).ok_or_else(wrong)?;
     }
     Ok(())
-}
-
-fn check_cidr<A: std::str::FromStr>(value: &str, longest: u8) -> Result<(), String> {
-    if value == "auto" || value == "none" {
-        return Ok(());
-    }
-    let valid = value.split_once('/').is_some_and(|(address, length)| {
-        address.parse::<A>().is_ok() && length.parse::<u8>().is_ok_and(|length| length <= longest)
-    });
-    if valid {
-        Ok(())
-    } else {
-        Err(format!("Not an address in CIDR notation: {value:?}"))
-    }
 }

@@ -44,6 +44,8 @@ pub async fn serve(
     let mut ping = tokio::time::interval(PING_INTERVAL);
     let reason = loop {
         let message = tokio::select! {
+            // The first ping comes before the first event: a client that has it misses nothing.
+            biased;
             () = stop.cancelled() => break Some((close_code::AWAY, "shutting down")),
             _ = ping.tick() => Message::Ping(PING_PAYLOAD.into()),
             event = events.recv() => match event {

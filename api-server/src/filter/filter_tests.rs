@@ -55,6 +55,10 @@ fn clauses_find_fields_keys_with_dots_and_nested_members() {
 fn texts_are_regular_expressions_over_the_whole_value() {
     assert!(matches("name eq c.*"));
     assert!(matches("name eq (c1|c2)"));
+    assert!(
+        matches("(name eq (^c1$|^c1.*)) and status eq Running"),
+        "as `incus list c1` sends it"
+    );
     assert!(matches("name eq ^c"));
     assert!(!matches("name eq 1"));
     assert!(

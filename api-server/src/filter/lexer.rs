@@ -14,13 +14,17 @@ pub(super) enum Token {
 }
 
 /// Splits a filter. Quotes are `"` or `'`; a backslash takes the next character as it is inside of them.
+///
+/// What follows an operator is a value, and values are regular expressions: there a parenthesis belongs to the word
+/// (`name eq (^c1$|^c1.*)` is what `incus list c1` sends), while elsewhere it groups.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
+        let in_value = follows_operator(&tokens);
         match character {
             character if character.is_whitespace() => {}
-            '(' => tokens.push(Token::Open),
+            '(' if !in_value => tokens.push(Token::Open),
             ')' => tokens.push(Token::Close),
             quote @ ('"' | '\'') => {
                 let mut quoted = String::new();
@@ -36,8 +40,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
             }
             first => {
                 let mut word = String::from(first);
-                // A parenthesis that was opened inside a word belongs to it: values are regular expressions.
-                let mut depth = 0_u32;
+                let mut depth = u32::from(first == '(');
                 while let Some(&next) = characters.peek() {
                     match next {
                         next if next.is_whitespace() => break,
@@ -54,4 +57,19 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
         }
     }
     Ok(tokens)
+}
+
+/// Whether the last two tokens are a field and an operator.
+fn follows_operator(tokens: &[Token]) -> bool {
+    let is_one_of = |word: &str, words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    match tokens {
+        [.., Token::Word(field), Token::Word(operator)] => {
+            !is_one_of(field, &["and", "or", "not"])
+                && is_one_of(operator, &["eq", "ne", "gt", "ge", "lt", "le"])
+        }
+        [.., Token::Quoted(_), Token::Word(operator)] => {
+            is_one_of(operator, &["eq", "ne", "gt", "ge", "lt", "le"])
+        }
+        _ => false,
+    }
 }

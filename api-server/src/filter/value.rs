@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use serde_json::Value;
 
 /// Memory that one compiled expression may take.
@@ -28,7 +28,6 @@ impl Operand {
             .unicode(false)
             .size_limit(REGEX_SIZE)
             .build();
-        // Without Unicode tables a pattern for text that is not ASCII does not compile; plain comparison it is.
         Self {
             text: text.to_owned(),
             regex: regex.ok(),
@@ -58,7 +57,7 @@ impl Operand {
 
     fn equals_text(&self, found: &str) -> bool {
         match &self.regex {
-            Some(regex) => regex.is_match(found),
+            Some(regex) => regex.is_match(found.as_bytes()),
             None => self.text == found,
         }
     }

@@ -21,6 +21,7 @@ const KEEP: Duration = Duration::from_secs(5);
 pub struct Operations {
     known: Arc<Mutex<HashMap<Uuid, Operation>>>,
     hub: EventHub,
+    keep: Duration,
 }
 
 impl Operations {
@@ -29,6 +30,7 @@ impl Operations {
         Self {
             known: Arc::default(),
             hub,
+            keep: KEEP,
         }
     }
 
@@ -88,7 +90,7 @@ impl Operations {
     }
 
     async fn forget_later(&self, id: Uuid) {
-        tokio::time::sleep(KEEP).await;
+        tokio::time::sleep(self.keep).await;
         self.known().remove(&id);
     }
 

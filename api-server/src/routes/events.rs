@@ -24,9 +24,11 @@ async fn events(
     match filter(&project, &query) {
         Ok(filter) => {
             let (hub, stop) = (daemon.events.clone(), daemon.stop.clone());
+            let listening = daemon.listeners.token();
             upgrade.0.on_upgrade(move |socket| async move {
                 tracing::debug!("Event listener server handler started");
                 serve(hub, socket, filter, stop).await;
+                drop(listening);
             })
         }
         Err(error) => error.into_response(),

@@ -61,7 +61,8 @@ fn used_by(store: &dyn Store, project: &str) -> Result<Vec<String>, ApiError> {
         }
     }
     for document in store.list(keys::VOLUMES)? {
-        if let [_, pool, owner, kind, name] = keys::parts(document.key())[..]
+        // Volumes of instances go with their instances.
+        if let [_, pool, owner, kind @ "custom", name] = keys::parts(document.key())[..]
             && owner == project
         {
             urls.push(format!("/1.0/storage-pools/{pool}/volumes/{kind}/{name}{suffix}"));

@@ -42,7 +42,7 @@ fn find(daemon: &Daemon, name: &str) -> Result<(StoragePool, Document), ApiError
 fn used_by(daemon: &Daemon, pool: &str) -> Result<Vec<String>, ApiError> {
     let mut urls = daemon.users.urls(&*daemon.store, |user| user.uses_pool(pool))?;
     for document in daemon.store.list(&keys::pool_volumes(pool))? {
-        if let [_, pool, project, kind, name] = keys::parts(document.key())[..] {
+        if let [_, pool, project, kind @ "custom", name] = keys::parts(document.key())[..] {
             urls.push(format!(
                 "/1.0/storage-pools/{pool}/volumes/{kind}/{name}{}",
                 url_suffix(project)

@@ -5,10 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::Request;
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,26 @@ pub(super) async fn serve(
     }
 }
 
+/// Bodies up to this size are read before the handler runs.
+const SMALL_BODY: u64 = 64 * 1024;
+
+/// Reads a body of known, small size whole. Clients send bodies with requests that need none (`""` with a DELETE); one
+/// that nobody reads would make closing the connection a reset, and the client would lose its answer.
+async fn read_small_body(request: Request<Incoming>) -> Result<Request<Body>, ApiError> {
+    match request.body().size_hint().exact() {
+        Some(size) if size <= SMALL_BODY => {
+            let (parts, body) = request.into_parts();
+            let bytes = body
+                .collect()
+                .await
+                .map_err(|error| ApiError::bad_request(format!("Failed reading the request: {error}")))?
+                .to_bytes();
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
+        _ => Ok(request.map(Body::new)),
+    }
+}
+
 async fn answer(mut request: Request<Incoming>, requestor: Option<Requestor>, router: Router) -> Response {
     let Some(requestor) = requestor else {
         return ApiError::forbidden("not authorized").into_response();
@@ -59,7 +81,10 @@ async fn answer(mut request: Request<Incoming>, requestor: Option<Requestor>, ro
         "Handling API request"
     );
     request.extensions_mut().insert(requestor);
-    let request = request.map(axum::body::Body::new);
+    let request = match read_small_body(request).await {
+        Ok(request) => request,
+        Err(error) => return error.into_response(),
+    };
     // A handler that panics is a bug; it costs its own request only.
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(Ok(response)) => response,

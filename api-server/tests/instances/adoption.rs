@@ -31,27 +31,29 @@ async fn a_killed_daemon_is_followed_by_one_that_carries_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_while_no_daemon_was_there_is_found_out() {
     let mut host = TestHost::start().await;
-    for name in ["died", "left"] {
+    // Control groups are shared by the whole machine, so names of their own.
+    let names = ["died", "left"].map(|name| format!("{name}-{}", std::process::id()));
+    for name in &names {
         host.launch(name).await;
     }
     let pid = |name: &str| {
         let text = std::fs::read(host.state_dir().join("run").join(name).join("pid.json")).unwrap();
         serde_json::from_slice::<Value>(&text).unwrap()["pid"].as_i64().unwrap() as i32
     };
-    let (died, left) = (pid("died"), host.api.get("/1.0/instances/left/state").await["pid"].as_i64().unwrap() as i32);
+    let (died, left) = (pid(&names[0]), host.api.get(&format!("/1.0/instances/{}/state", names[1])).await["pid"].as_i64().unwrap() as i32);
     host.kill_daemon();
     let kill = |pid: i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     kill(died).unwrap();
     kill(left).unwrap();
-    while host.supervisors().len() > 0 {
+    while !host.supervisors().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     host.run_daemon(&[]).await;
-    for name in ["died", "left"] {
+    for name in names.iter() {
         assert_eq!(host.status(name).await, "Stopped");
         assert!(host.cgroups(name).is_empty(), "{:?}", host.cgroups(name));
     }
     assert!(host.instance_links().is_empty() && host.names_in("run").is_empty());
-    host.set_state("died", "start", false).await;
-    assert_eq!(host.run("died", &["echo", "back"]).await, (0, "back\n".into()));
+    host.set_state(&names[0], "start", false).await;
+    assert_eq!(host.run(&names[0], &["echo", "back"]).await, (0, "back\n".into()));
 }

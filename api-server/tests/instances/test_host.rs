@@ -240,21 +240,12 @@ impl Drop for TestHost {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
-        for name in self.names_in("run") {
-            let run = self.state_dir().join("run").join(name);
-            let text = std::fs::read(run.join("pid.json")).unwrap_or_default();
-            let pid = serde_json::from_slice::<Value>(&text).ok().and_then(|file| file["pid"].as_i64());
-            if let Some(pid) = pid.filter(|pid| self.supervisors().contains(&(*pid as i32))) {
-                // The monitor's end is its container's.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGTERM);
-            }
+        for pid in self.supervisors() {
+            // A monitor that is asked to end takes its container with it.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.supervisors().is_empty() && Instant::now() < deadline {
-            for pid in self.supervisors() {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        for name in self.names_in("run") {
+            let _ = container_runtime::cleanup(&self.state_dir().join("run").join(name));
         }
         self.stop_dnsmasq();
         let _ = self.holder.kill();

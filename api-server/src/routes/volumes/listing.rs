@@ -103,6 +103,9 @@ fn collect(
             keys::volumes(pool, &project_of(daemon, project)?)
         };
         for (mut volume, _) in list_as::<StorageVolume>(&*daemon.store, &prefix)? {
+            if volume.kind != "custom" {
+                continue;
+            }
             volume.used_by = daemon.users.urls(&*daemon.store, |user| {
                 user.kind != UserKind::Snapshot && user.uses_volume(pool, &volume.name)
             })?;

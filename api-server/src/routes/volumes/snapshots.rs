@@ -58,14 +58,27 @@ fn find_snapshot(
     get_as(&*daemon.store, &key)?.ok_or_else(|| ApiError::not_found("Storage volume snapshot"))
 }
 
-/// As clients see it: Incus shows no config of its own for a snapshot that has none.
-fn shown(volume: &StorageVolume, snapshot: StorageVolumeSnapshot, full_name: bool) -> StorageVolumeSnapshot {
-    let name = if full_name {
-        format!("{}/{}", volume.name, snapshot.name)
-    } else {
-        snapshot.name.clone()
-    };
-    StorageVolumeSnapshot { name, ..snapshot }
+/// A snapshot in a list: with its volume's name, without content type, and with `null` for no expiry. On its own it
+/// has all three; so it is with Incus.
+#[derive(Debug, serde::Serialize)]
+struct Listed {
+    description: String,
+    expires_at: Option<Timestamp>,
+    name: String,
+    config: api::Map,
+    content_type: &'static str,
+    created_at: Timestamp,
+}
+
+fn listed(volume: &StorageVolume, snapshot: StorageVolumeSnapshot) -> Listed {
+    Listed {
+        description: snapshot.description,
+        expires_at: (!snapshot.expires_at.is_never()).then_some(snapshot.expires_at),
+        name: format!("{}/{}", volume.name, snapshot.name),
+        config: snapshot.config,
+        content_type: "",
+        created_at: snapshot.created_at,
+    }
 }
 
 pub(super) async fn list(
@@ -85,7 +98,7 @@ pub(super) async fn list(
         .map(|(snapshot, _)| {
             (
                 snapshot_url(&pool, &volume, &snapshot.name),
-                shown(&volume, snapshot, true),
+                listed(&volume, snapshot),
             )
         })
         .collect();
@@ -165,10 +178,7 @@ pub(super) async fn show(
 ) -> Reply {
     let volume = find_volume(&daemon, &project, &pool, &kind, &name)?;
     let (snapshot, document) = find_snapshot(&daemon, &pool, &volume, &snapshot)?;
-    Ok(response::sync_etag(
-        shown(&volume, snapshot, false),
-        &document.etag(),
-    ))
+    Ok(response::sync_etag(snapshot, &document.etag()))
 }
 
 pub(super) async fn replace(
