@@ -1,6 +1,8 @@
 //! Pools on file systems of their own: full ones, ones that share blocks, ones with quotas. Each is mounted in a mount namespace
 //! that only the test's thread is in, so that nothing is left whatever happens.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -19,6 +19,9 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// The driver's name in the API.
     fn name(&self) -> &'static str;
 
+    /// Readies a directory that volumes will be made in.
+    fn prepare_folder(&self, _folder: &Path) {}
+
     /// Makes an empty tree at `path`, which is free, that may hold `limit` bytes.
     fn make_tree(&self, path: &Path, limit: Option<u64>) -> Result<()>;
 

@@ -91,6 +91,7 @@ impl Pool {
         };
         for folder in folders() {
             make_dirs(&root.join(folder), 0o700)?;
+            driver.prepare_folder(&root.join(folder));
         }
         place::sync_parent(&root.join("."))?;
         place::sync_parent(&root)?;

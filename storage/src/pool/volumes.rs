@@ -91,7 +91,8 @@ impl Pool {
             // Every later instance comes from it, and nobody would unpack it a second time.
             place::sync_all_below(draft.path())?;
         }
-        self.place(draft, id, &target)
+        place_volume(draft, id, &target)?;
+        place::sync_parent(&target)
     }
 
     /// Makes `dst` a copy of `src`: sharing its blocks where the file system can, else a full copy that keeps holes.
@@ -136,7 +137,9 @@ impl Pool {
                 grow(dst, draft.path(), &open_disk(draft.path())?, size)?;
             }
         }
-        self.place(draft, dst, &target)
+        // Not synced: like what a guest writes, a copy reaches the disk when the kernel writes back. What is promised across a
+        // power cut is the image it came from; syncing thousands of files would take longer than everything else of a launch.
+        place_volume(draft, dst, &target)
     }
 
     /// Deletes the volume with its snapshots. Nothing to delete is no error.
@@ -231,14 +234,6 @@ impl Pool {
         }
     }
 
-    fn place(&self, draft: Draft<'_>, id: &VolumeId, target: &Path) -> Result<()> {
-        draft.place(target).map_err(|error| match error {
-            Errno::EEXIST => Error::VolumeExists(id.clone()),
-            error => Error::io("placing", target, error),
-        })?;
-        place::sync_parent(target)
-    }
-
     /// Takes an entry away in one step, then removes it. Nothing there is no error.
     pub(super) fn discard(&self, path: &Path) -> Result<()> {
         let away = place::temporary(path);
@@ -252,6 +247,13 @@ impl Pool {
         steps::done("removed");
         Ok(())
     }
+}
+
+fn place_volume(draft: Draft<'_>, id: &VolumeId, target: &Path) -> Result<()> {
+    draft.place(target).map_err(|error| match error {
+        Errno::EEXIST => Error::VolumeExists(id.clone()),
+        error => Error::io("placing", target, error),
+    })
 }
 
 /// Tells a full disk from other reasons why filling a volume failed.

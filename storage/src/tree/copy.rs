@@ -22,7 +22,7 @@ use nix::sys::stat::{
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
 use super::entries::{Entry, read_entries};
-use super::file::{Inode, Mover, copy_attributes, copy_inode, entry_path, open_source, times};
+use super::file::{Inode, Mover, copy_attributes, copy_inode, entry_path, is_ours, open_source, times};
 use super::{open_dir, open_top};
 use crate::error::{Error, Result};
 
@@ -273,7 +273,9 @@ impl Copy<'_> {
                 mknodat(to, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, stat.st_rdev)?;
             }
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if !is_ours(stat) {
+                fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            }
             if let (Some(source), Some(target)) = (entry_path(from, name), entry_path(to, name)) {
                 copy_attributes(Inode::Path(&source), Inode::Path(&target))?;
             }

@@ -168,11 +168,19 @@ fn by_buffer(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, end: u64) -> 
 /// clears set-uid bits and file capabilities, and everything changes the times.
 pub(super) fn copy_inode(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &FileStat) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    nix::unistd::fchown(to, Some(uid), Some(gid))?;
+    if !is_ours(stat) {
+        nix::unistd::fchown(to, Some(uid), Some(gid))?;
+    }
     copy_attributes(Inode::Open(from), Inode::Open(to))?;
     fchmod(to, Mode::from_bits_truncate(stat.st_mode))?;
     let (atime, mtime) = times(stat);
     nix::sys::stat::futimens(to, &atime, &mtime)
+}
+
+/// Whether an inode's owner is the one that new ones get. While a copy is made its directories have no set-gid bit, so that is
+/// this process.
+pub(super) fn is_ours(stat: &FileStat) -> bool {
+    stat.st_uid == Uid::effective().as_raw() && stat.st_gid == Gid::effective().as_raw()
 }
 
 /// Access and modification time.
