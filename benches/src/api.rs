@@ -2,7 +2,7 @@
 //! unix sockets, with the same instances: one that runs and some that do not.
 //!
 //! The client is the same for both and costs about 10 µs a request. Each measurement is bounded by a number of
-//! requests and by time; the two daemons take turns for each path.
+//! requests and by time; the two daemons take turns.
 
 use std::path::Path;
 use std::thread;
@@ -22,8 +22,10 @@ const STOPPED: usize = 10;
 /// The one that runs.
 const RUNNING: &str = "running";
 /// Bounds of one measurement.
-const MOST_REQUESTS: usize = 4000;
-const MOST_TIME: Duration = Duration::from_millis(1500);
+const MOST_REQUESTS: usize = 20_000;
+const MOST_TIME: Duration = Duration::from_millis(700);
+/// Rounds, unless the user says otherwise.
+const ROUNDS: usize = 3;
 
 /// What is asked for, and how it is called in the report.
 const PATHS: [(&str, &str); 5] = [
@@ -49,14 +51,18 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
             daemon.and_then(|daemon| prepare(&daemon).map(|()| daemon).map_err(|e| format!("{e:#}")))
         })
         .collect();
+    let rounds = setting.rounds(ROUNDS);
     let mut rows = Vec::new();
     for (path, label) in PATHS {
         let of = |connections: usize| -> Result<Vec<Result<Rate, String>>> {
             eprintln!("api: {label}, {connections} connections");
-            daemons
-                .iter()
-                .map(|daemon| rate(daemon, path, connections))
-                .collect()
+            let mut rates = vec![Vec::new(); daemons.len()];
+            for _ in 0..rounds {
+                for (daemon, rates) in daemons.iter().zip(&mut rates) {
+                    rates.push(rate(daemon, path, connections)?);
+                }
+            }
+            Ok(rates.into_iter().map(middle).collect())
         };
         let (one, four) = (of(1)?, of(4)?);
         let value = |rates: &[Result<Rate, String>], get: fn(Rate) -> f64| -> Vec<Outcome> {
@@ -116,6 +122,19 @@ fn rate(daemon: &Result<Daemon, String>, path: &str, connections: usize) -> Resu
     let outcome = load(&daemon.socket, path, connections);
     interrupt::check()?;
     Ok(outcome.map_err(|error| format!("{error:#}")))
+}
+
+/// The median of the rounds; or the first reason why one failed.
+fn middle(rounds: Vec<Result<Rate, String>>) -> Result<Rate, String> {
+    let rounds = rounds.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let of = |get: fn(&Rate) -> f64| {
+        let values: Vec<f64> = rounds.iter().map(get).collect();
+        median(&values).ok_or_else(|| "no samples".to_owned())
+    };
+    Ok(Rate {
+        per_second: of(|rate| rate.per_second)?,
+        latency_ms: of(|rate| rate.latency_ms)?,
+    })
 }
 
 fn load(socket: &Path, path: &str, connections: usize) -> Result<Rate> {

@@ -45,11 +45,12 @@ impl Connection {
             head += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
         }
         head += "\r\n";
-        let stream = self.stream.get_mut();
-        let sent = stream
-            .write_all(head.as_bytes())
-            .and_then(|()| stream.write_all(body));
-        sent.and_then(|()| stream.flush())
+        // In one piece: a server that has answered before it saw the body may close the connection.
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        self.stream
+            .get_mut()
+            .write_all(&bytes)
             .with_context(|| format!("cannot send {method} {path}"))?;
         self.answer()
             .with_context(|| format!("no answer to {method} {path}"))

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod http;
 pub mod interrupt;
 pub mod launch;
+pub mod machine;
 pub mod memory;
 pub mod process;
 pub mod report;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use benches::machine::Machine;
 use benches::report::{self, Row};
 use benches::setting::Setting;
 use benches::{api, container, interrupt, launch, vmm};
@@ -84,6 +85,7 @@ fn run(arguments: Arguments) -> Result<()> {
         rounds: arguments.rounds,
         image: arguments.image,
     };
+    let machine = Machine::note();
     let mut rows: Vec<Row> = Vec::new();
     for group in groups {
         let measured = match group {
@@ -98,7 +100,7 @@ fn run(arguments: Arguments) -> Result<()> {
     if figures.is_empty() {
         bail!("nothing was measured");
     }
-    print!("{}", report::table(&figures));
+    println!("{}\n{}", report::table(&figures), machine.describe());
     if let Some(path) = arguments.json {
         let text = serde_json::to_string_pretty(&figures)? + "\n";
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

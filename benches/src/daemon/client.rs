@@ -88,7 +88,10 @@ impl Client {
                 &json!({ "action": "stop", "force": true, "timeout": -1 }),
             )?;
         }
-        self.call("DELETE", &path, &json!({})).map(drop)
+        let answer = self.connection.request("DELETE", &path, "", &[])?;
+        self.finish(&answer)
+            .map(drop)
+            .with_context(|| format!("DELETE {path}"))
     }
 
     /// `delete -f` of all instances.
