@@ -11,7 +11,9 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Nothing answers on the socket.
-    #[error("cannot reach the daemon at {path}: {source}; is virgad running? (`virga daemon status`, or name its socket with --socket)")]
+    #[error(
+        "cannot reach the daemon at {path}: {source}; is virgad running? (`virga daemon status`, or name its socket with --socket)"
+    )]
     Unreachable {
         /// The socket that was tried.
         path: PathBuf,
@@ -66,17 +68,26 @@ pub(crate) enum Error {
 impl Error {
     /// An I/O error with what was tried.
     pub(crate) fn io(action: impl Into<String>, source: io::Error) -> Self {
-        Error::Io { action: action.into(), source }
+        Error::Io {
+            action: action.into(),
+            source,
+        }
     }
 
     /// An SFTP error with what was tried.
     pub(crate) fn sftp(action: impl Into<String>, source: russh_sftp::client::error::Error) -> Self {
-        Error::Sftp { action: action.into(), source }
+        Error::Sftp {
+            action: action.into(),
+            source,
+        }
     }
 
     /// An answer that does not fit the API.
     pub(crate) fn protocol(request: impl Into<String>, reason: impl ToString) -> Self {
-        Error::Protocol { request: request.into(), reason: reason.to_string() }
+        Error::Protocol {
+            request: request.into(),
+            reason: reason.to_string(),
+        }
     }
 
     /// True when the daemon said that the thing does not exist.

@@ -8,7 +8,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 fn target(quiet: bool) -> ProgressDrawTarget {
     // indicatif itself hides on what is no terminal.
-    if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) }
+    if quiet {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr_with_hz(10)
+    }
 }
 
 /// A spinner that says `message`.
@@ -22,7 +26,9 @@ pub(crate) fn spinner(quiet: bool, message: impl Into<String>) -> ProgressBar {
 /// A bar over `total` bytes.
 pub(crate) fn transfer(quiet: bool, total: u64, message: impl Into<String>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), target(quiet));
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_message(message.into());

@@ -15,10 +15,19 @@ pub(crate) fn is_interactive() -> bool {
 /// Width and height in characters of the terminal on standard output; 80 by 25 when it has none.
 pub(crate) fn size() -> (u16, u16) {
     nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCGWINSZ writes one `winsize` through the pointer, which is a live local.
     let answered = unsafe { get_window_size(libc::STDOUT_FILENO, &raw mut size) }.is_ok();
-    if answered && size.ws_col > 0 { (size.ws_col, size.ws_row) } else { (80, 25) }
+    if answered && size.ws_col > 0 {
+        (size.ws_col, size.ws_row)
+    } else {
+        (80, 25)
+    }
 }
 
 /// The terminal on standard input in raw mode, until dropped.

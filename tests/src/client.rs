@@ -33,7 +33,9 @@ impl Client {
     /// The call `arguments` as a command that was not started yet.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+            .args(arguments)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 
@@ -44,7 +46,10 @@ impl Client {
 
     /// Calls it with `input` on standard input.
     pub fn call_with_input<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Outcome {
-        let words: Vec<_> = arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect();
+        let words: Vec<_> = arguments
+            .iter()
+            .map(|word| word.as_ref().to_string_lossy().into_owned())
+            .collect();
         let call = format!("{} {}", self.program.display(), words.join(" "));
         let mut child = self
             .command(arguments)
@@ -84,15 +89,28 @@ impl Client {
     /// Calls it and expects a refusal whose message has `text`.
     pub fn refused<S: AsRef<OsStr>>(&self, arguments: &[S], text: &str) {
         let outcome = self.call(arguments);
-        assert_ne!(outcome.status, 0, "{} was not refused: {}", outcome.call, outcome.stdout);
-        assert!(outcome.stderr.contains(text), "{}: '{text}' is not in: {}", outcome.call, outcome.stderr);
+        assert_ne!(
+            outcome.status, 0,
+            "{} was not refused: {}",
+            outcome.call, outcome.stdout
+        );
+        assert!(
+            outcome.stderr.contains(text),
+            "{}: '{text}' is not in: {}",
+            outcome.call,
+            outcome.stderr
+        );
     }
 }
 
 impl Outcome {
     /// Standard output of a call that has to have worked.
     pub fn expect_success(self) -> String {
-        assert_eq!(self.status, 0, "{} failed ({}): {}{}", self.call, self.status, self.stderr, self.stdout);
+        assert_eq!(
+            self.status, 0,
+            "{} failed ({}): {}{}",
+            self.call, self.status, self.stderr, self.stdout
+        );
         self.stdout
     }
 }

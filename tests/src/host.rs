@@ -42,9 +42,14 @@ impl Host {
 
     /// As `start`, with more arguments for the daemon.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let scratch = tempfile::Builder::new().prefix("virga-e2e.").tempdir().expect("a scratch directory");
-        let isolate = std::env::var_os("VIRGA_ISOLATE")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/lib/isolate"), PathBuf::from);
+        let scratch = tempfile::Builder::new()
+            .prefix("virga-e2e.")
+            .tempdir()
+            .expect("a scratch directory");
+        let isolate = std::env::var_os("VIRGA_ISOLATE").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/lib/isolate"),
+            PathBuf::from,
+        );
         let holder = Command::new(isolate)
             .args(["sleep", "1000000"])
             .stdin(Stdio::null())
@@ -52,7 +57,12 @@ impl Host {
             .spawn()
             .expect("namespaces of its own need root");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut host = Self { scratch, holder, daemon: None, arguments };
+        let mut host = Self {
+            scratch,
+            holder,
+            daemon: None,
+            arguments,
+        };
         host.wait_for("the namespaces", |host| {
             let comm = fs::read_to_string(format!("/proc/{}/comm", host.holder.id())).unwrap_or_default();
             comm.trim() == "sleep"
@@ -91,7 +101,10 @@ impl Host {
             .expect("nsenter");
         self.daemon = Some(child);
         self.wait_for("the daemon", |host| {
-            let daemon = host.daemon.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            let daemon = host
+                .daemon
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
             assert!(daemon.is_none(), "the daemon ended: {}", host.daemon_log());
             host.virga().call(&["daemon", "status"]).status == 0
         });
@@ -126,7 +139,13 @@ impl Host {
     /// A command in the host's namespaces.
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", "--mount", program]);
+        command.args([
+            "--target",
+            &self.holder.id().to_string(),
+            "--net",
+            "--mount",
+            program,
+        ]);
         command
     }
 
@@ -155,24 +174,41 @@ impl Host {
 
     /// Imports the busybox image under the alias `bb`.
     pub fn import_busybox(&self) {
-        self.virga().ok(&["image", "import", &image("VIRGA_TEST_BUSYBOX_IMAGE"), "--alias", "bb"]);
+        self.virga().ok(&[
+            "image",
+            "import",
+            &image("VIRGA_TEST_BUSYBOX_IMAGE"),
+            "--alias",
+            "bb",
+        ]);
     }
 
     /// Imports the Debian image under the alias `debian`.
     pub fn import_debian(&self) {
-        self.virga().ok(&["image", "import", &image("VIRGA_TEST_DEBIAN_IMAGE"), "--alias", "debian"]);
+        self.virga().ok(&[
+            "image",
+            "import",
+            &image("VIRGA_TEST_DEBIAN_IMAGE"),
+            "--alias",
+            "debian",
+        ]);
     }
 
     /// An instance's state as the API gives it.
     pub fn state_of(&self, name: &str) -> Value {
-        self.virga().json(&["query", &format!("/1.0/instances/{name}/state")])
+        self.virga()
+            .json(&["query", &format!("/1.0/instances/{name}/state")])
     }
 
     /// Waits until `step` is true, and fails loudly with the daemon's log when it never is.
     pub fn wait_for(&mut self, what: &str, mut step: impl FnMut(&mut Self) -> bool) {
         let began = Instant::now();
         while !step(self) {
-            assert!(began.elapsed() < PATIENCE, "{what} did not come about; the daemon's log:\n{}", self.daemon_log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what} did not come about; the daemon's log:\n{}",
+                self.daemon_log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -181,7 +217,11 @@ impl Host {
     pub fn links(&self) -> Vec<String> {
         let output = self.inside("ip").args(["-j", "link"]).output().expect("ip link");
         let links: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+        let names = links
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|link| link["ifname"].as_str());
         names.filter(|name| *name != "lo").map(str::to_owned).collect()
     }
 
@@ -190,7 +230,9 @@ impl Host {
         let wanted = self.state_dir().to_string_lossy().into_owned();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             if line.contains(&wanted) && (line.contains("virga-run") || line.contains("virga-vmm")) {
@@ -204,12 +246,17 @@ impl Host {
     pub fn mounts(&self) -> Vec<String> {
         let wanted = self.state_dir().to_string_lossy().into_owned();
         let table = fs::read_to_string(format!("/proc/{}/mountinfo", self.holder.id())).unwrap_or_default();
-        table.lines().filter(|line| line.contains(&wanted)).map(str::to_owned).collect()
+        table
+            .lines()
+            .filter(|line| line.contains(&wanted))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
 fn image(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set; run these tests by ci/test client"))
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set; run these tests by ci/test client"))
 }
 
 impl Drop for Host {
@@ -221,7 +268,9 @@ impl Drop for Host {
         // Whatever still runs in the namespaces ends with them: every process in this network namespace.
         let own = fs::read_link(format!("/proc/{}/ns/net", self.holder.id())).ok();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
             if own.is_some() && fs::read_link(entry.path().join("ns/net")).ok() == own {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }

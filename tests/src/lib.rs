@@ -5,7 +5,11 @@
 //! also when a test panics. Tests get the built programs by `VIRGA_DIST` (as
 //! `ci/build` lays them out) and the unmodified incus client by `VIRGA_INCUS_CLIENT`.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a fixture that cannot do its part fails the test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture that cannot do its part fails the test"
+)]
 
 mod client;
 mod host;

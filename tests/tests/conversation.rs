@@ -1,6 +1,8 @@
 //! The whole conversation of the unmodified incus client with the daemon, told
 //! once and run for a container and for a microVM.
 
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
 use end_to_end::{Host, Kind, virtual_machines_run_here};
 
 /// Waits until a command in the instance works: the agent of a VM needs a moment.
@@ -35,24 +37,80 @@ fn conversation(kind: Kind) {
     let shown = incus.ok(&["list"]);
     assert!(shown.contains("RUNNING") && shown.contains("i1"), "{shown}");
     let info = incus.ok(&["info", "i1"]);
-    assert!(info.contains("Status: RUNNING") && info.contains("Processes:"), "{info}");
+    assert!(
+        info.contains("Status: RUNNING") && info.contains("Processes:"),
+        "{info}"
+    );
     host.wait_for("an IPv4 address in the list", |host| {
         let state = host.state_of("i1");
         state["network"]["eth0"]["addresses"]
             .as_array()
-            .is_some_and(|list| list.iter().any(|address| address["family"] == "inet" && address["scope"] == "global"))
+            .is_some_and(|list| {
+                list.iter()
+                    .any(|address| address["family"] == "inet" && address["scope"] == "global")
+            })
     });
 
     // Commands: separate streams, input to its end, exit status, environment, user and folder
-    let outcome = incus.call(&["exec", "-n", "i1", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
-    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str(), outcome.status), ("out\n", "err\n", 3));
+    let outcome = incus.call(&[
+        "exec",
+        "-n",
+        "i1",
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 3",
+    ]);
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str(), outcome.status),
+        ("out\n", "err\n", 3)
+    );
     let outcome = incus.call_with_input(&["exec", "i1", "--", "tr", "a-z", "A-Z"], b"hello\n");
     assert_eq!(outcome.expect_success(), "HELLO\n");
-    assert_eq!(incus.ok(&["exec", "-n", "i1", "--env", "COLOUR=blue", "--", "sh", "-c", "echo $COLOUR"]), "blue\n");
-    assert_eq!(incus.ok(&["exec", "-n", "i1", "--user", "1000", "--cwd", "/tmp", "--", "sh", "-c", "id -u; pwd"]), "1000\n/tmp\n");
-    assert_eq!(incus.call(&["exec", "-n", "i1", "--", "no-such-command"]).status, 127);
+    assert_eq!(
+        incus.ok(&[
+            "exec",
+            "-n",
+            "i1",
+            "--env",
+            "COLOUR=blue",
+            "--",
+            "sh",
+            "-c",
+            "echo $COLOUR"
+        ]),
+        "blue\n"
+    );
+    assert_eq!(
+        incus.ok(&[
+            "exec",
+            "-n",
+            "i1",
+            "--user",
+            "1000",
+            "--cwd",
+            "/tmp",
+            "--",
+            "sh",
+            "-c",
+            "id -u; pwd"
+        ]),
+        "1000\n/tmp\n"
+    );
+    assert_eq!(
+        incus.call(&["exec", "-n", "i1", "--", "no-such-command"]).status,
+        127
+    );
     assert_eq!(incus.ok(&["exec", "-n", "i1", "--", "hostname"]), "i1\n");
-    let big = incus.ok(&["exec", "-n", "i1", "--", "sh", "-c", "yes 0123456789 | head -c 3000000"]);
+    let big = incus.ok(&[
+        "exec",
+        "-n",
+        "i1",
+        "--",
+        "sh",
+        "-c",
+        "yes 0123456789 | head -c 3000000",
+    ]);
     assert_eq!(big.len(), 3_000_000);
 
     // Configuration
@@ -69,10 +127,21 @@ fn conversation(kind: Kind) {
     incus.ok(&["file", "push", &file.to_string_lossy(), "i1/root/pushed"]);
     let back = host.scratch().join("back");
     incus.ok(&["file", "pull", "i1/root/pushed", &back.to_string_lossy()]);
-    assert!(std::fs::read(&back).expect("the pulled file") == content, "the file came back changed");
+    assert!(
+        std::fs::read(&back).expect("the pulled file") == content,
+        "the file came back changed"
+    );
 
     // Snapshots: what is changed after one is undone by going back to it
-    incus.ok(&["exec", "-n", "i1", "--", "sh", "-c", "echo one > /root/state; sync"]);
+    incus.ok(&[
+        "exec",
+        "-n",
+        "i1",
+        "--",
+        "sh",
+        "-c",
+        "echo one > /root/state; sync",
+    ]);
     incus.ok(&["stop", "i1", "--timeout", "90"]);
     assert_eq!(incus.json(&["list", "--format", "json"])[0]["status"], "Stopped");
     incus.ok(&["snapshot", "create", "i1", "s1"]);
@@ -80,12 +149,23 @@ fn conversation(kind: Kind) {
     assert!(snapshots.starts_with("s1,"), "{snapshots}");
     incus.ok(&["start", "i1"]);
     wait_until_ready(&mut host, "i1");
-    incus.ok(&["exec", "-n", "i1", "--", "sh", "-c", "echo two > /root/state; sync"]);
+    incus.ok(&[
+        "exec",
+        "-n",
+        "i1",
+        "--",
+        "sh",
+        "-c",
+        "echo two > /root/state; sync",
+    ]);
     incus.ok(&["stop", "--force", "i1"]);
     incus.ok(&["snapshot", "restore", "i1", "s1"]);
     incus.ok(&["start", "i1"]);
     wait_until_ready(&mut host, "i1");
-    assert_eq!(incus.ok(&["exec", "-n", "i1", "--", "cat", "/root/state"]), "one\n");
+    assert_eq!(
+        incus.ok(&["exec", "-n", "i1", "--", "cat", "/root/state"]),
+        "one\n"
+    );
     incus.ok(&["snapshot", "delete", "i1", "s1"]);
     assert_eq!(incus.ok(&["snapshot", "list", "i1", "--format", "csv"]), "");
 

@@ -1,5 +1,7 @@
 //! What outlives the daemon, and what a second one does.
 
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
 use std::process::Stdio;
 
 use end_to_end::Host;
@@ -10,13 +12,20 @@ fn instances_outlive_a_killed_daemon_and_are_adopted() {
     host.import_busybox();
     host.virga().ok(&["launch", "bb", "c1"]);
     let before = host.state_of("c1")["pid"].clone();
-    host.virga().ok(&["exec", "-n", "c1", "--", "sh", "-c", "echo kept > /tmp/note"]);
+    host.virga()
+        .ok(&["exec", "-n", "c1", "--", "sh", "-c", "echo kept > /tmp/note"]);
     host.kill_daemon();
-    assert!(!host.supervisors().is_empty(), "the container ended with the daemon");
+    assert!(
+        !host.supervisors().is_empty(),
+        "the container ended with the daemon"
+    );
     host.start_daemon();
     assert_eq!(host.state_of("c1")["status"], "Running");
     assert_eq!(host.state_of("c1")["pid"], before);
-    assert_eq!(host.virga().ok(&["exec", "-n", "c1", "--", "cat", "/tmp/note"]), "kept\n");
+    assert_eq!(
+        host.virga().ok(&["exec", "-n", "c1", "--", "cat", "/tmp/note"]),
+        "kept\n"
+    );
     host.virga().ok(&["delete", "--force", "c1"]);
     assert_eq!(host.supervisors(), []);
 }
@@ -45,7 +54,10 @@ fn an_orderly_stop_leaves_instances_running_and_exits_with_zero() {
     host.import_busybox();
     host.virga().ok(&["launch", "bb", "c1"]);
     assert_eq!(host.stop_daemon(), Some(0));
-    assert!(!host.supervisors().is_empty(), "the container ended with the daemon");
+    assert!(
+        !host.supervisors().is_empty(),
+        "the container ended with the daemon"
+    );
     host.start_daemon();
     assert_eq!(host.state_of("c1")["status"], "Running");
 }
@@ -62,7 +74,15 @@ fn a_second_daemon_on_the_same_state_is_refused() {
         .output()
         .expect("the second daemon");
     assert!(!second.status.success());
-    let message = String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
-    assert!(message.contains(&host.state_dir().to_string_lossy().into_owned()), "{message}");
-    assert_eq!(host.virga().call(&["daemon", "status"]).status, 0, "the first daemon was disturbed");
+    let message =
+        String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
+    assert!(
+        message.contains(&host.state_dir().to_string_lossy().into_owned()),
+        "{message}"
+    );
+    assert_eq!(
+        host.virga().call(&["daemon", "status"]).status,
+        0,
+        "the first daemon was disturbed"
+    );
 }

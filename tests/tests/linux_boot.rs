@@ -1,5 +1,7 @@
 //! Linux on `virga-vmm` by itself: the guest kernel and an initrd, no daemon.
 
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,10 +24,18 @@ fn initrd(folder: &Path, script: &str) -> PathBuf {
         "#!/bin/busybox sh\nexport PATH=/bin\n/bin/busybox --install -s /bin\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs dev /dev\nexec >/dev/console 2>&1\n{script}\n"
     );
     std::fs::write(root.join("init"), init).expect("write init");
-    Command::new("chmod").arg("755").arg(root.join("init")).status().expect("chmod");
+    Command::new("chmod")
+        .arg("755")
+        .arg(root.join("init"))
+        .status()
+        .expect("chmod");
     let out = folder.join("initrd.cpio");
     let status = Command::new("sh")
-        .args(["-c", "cd \"$1\" && find . | cpio -o -H newc --quiet > \"$2\"", "sh"])
+        .args([
+            "-c",
+            "cd \"$1\" && find . | cpio -o -H newc --quiet > \"$2\"",
+            "sh",
+        ])
         .args([&root, &out])
         .status()
         .expect("cpio");
@@ -35,7 +45,10 @@ fn initrd(folder: &Path, script: &str) -> PathBuf {
 
 /// Boots with `change` applied to a small configuration; gives the console and the exit report.
 fn boot(script: &str, change: impl FnOnce(&mut Value)) -> (String, Value) {
-    let folder = tempfile::Builder::new().prefix("virga-boot.").tempdir().expect("a scratch directory");
+    let folder = tempfile::Builder::new()
+        .prefix("virga-boot.")
+        .tempdir()
+        .expect("a scratch directory");
     let run_dir = folder.path().join("run");
     std::fs::create_dir(&run_dir).expect("make a folder");
     let console = folder.path().join("console.log");
@@ -104,7 +117,9 @@ fn linux_runs_on_two_vcpus() {
     if !virtual_machines_run_here("linux_runs_on_two_vcpus") {
         return;
     }
-    let (console, report) = boot("echo cpus $(nproc); poweroff -f", |config| config["vcpus"] = json!(2));
+    let (console, report) = boot("echo cpus $(nproc); poweroff -f", |config| {
+        config["vcpus"] = json!(2)
+    });
     assert!(console.contains("cpus 2"), "{console}");
     assert_eq!(report["reason"], "poweroff", "{report}");
 }
@@ -126,10 +141,13 @@ fn linux_finds_its_disk_over_mmio() {
     let folder = tempfile::tempdir().expect("a scratch directory");
     let disk = folder.path().join("disk.raw");
     std::fs::write(&disk, vec![b'M'; 1 << 20]).expect("write a disk");
-    let (console, report) = boot("echo disk $(head -c 4 /dev/vda); ls /sys/bus/pci/devices; poweroff -f", |config| {
-        config["disks"] = json!([{ "id": "root", "path": disk }]);
-        config["transport"] = json!("mmio");
-    });
+    let (console, report) = boot(
+        "echo disk $(head -c 4 /dev/vda); ls /sys/bus/pci/devices; poweroff -f",
+        |config| {
+            config["disks"] = json!([{ "id": "root", "path": disk }]);
+            config["transport"] = json!("mmio");
+        },
+    );
     assert!(console.contains("disk MMMM"), "{console}");
     assert_eq!(report["reason"], "poweroff", "{report}");
 }

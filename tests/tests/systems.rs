@@ -1,5 +1,7 @@
 //! A whole Debian with systemd, as a container and as a microVM.
 
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
 use end_to_end::{Host, Kind, virtual_machines_run_here};
 
 fn debian_runs_systemd(kind: Kind) {
@@ -13,14 +15,31 @@ fn debian_runs_systemd(kind: Kind) {
     });
     virga.ok(&launch);
     host.wait_for("systemd to have started", |host| {
-        let outcome = host.virga().call(&["exec", "-n", "d1", "--", "systemctl", "is-system-running"]);
+        let outcome = host
+            .virga()
+            .call(&["exec", "-n", "d1", "--", "systemctl", "is-system-running"]);
         matches!(outcome.stdout.trim(), "running" | "degraded")
     });
-    assert_eq!(virga.ok(&["exec", "-n", "d1", "--", "cat", "/proc/1/comm"]), "systemd\n");
-    let failed = virga.ok(&["exec", "-n", "d1", "--", "systemctl", "--failed", "--no-legend", "--plain"]);
+    assert_eq!(
+        virga.ok(&["exec", "-n", "d1", "--", "cat", "/proc/1/comm"]),
+        "systemd\n"
+    );
+    let failed = virga.ok(&[
+        "exec",
+        "-n",
+        "d1",
+        "--",
+        "systemctl",
+        "--failed",
+        "--no-legend",
+        "--plain",
+    ]);
     assert_eq!(failed, "", "units failed");
     host.wait_for("an address by DHCP", |host| {
-        host.virga().call(&["list", "-f", "csv", "-c", "4", "d1"]).stdout.contains("eth0")
+        host.virga()
+            .call(&["list", "-f", "csv", "-c", "4", "d1"])
+            .stdout
+            .contains("eth0")
     });
     virga.ok(&["stop", "--timeout", "100", "d1"]);
     assert_eq!(host.state_of("d1")["status"], "Stopped");

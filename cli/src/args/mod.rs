@@ -16,7 +16,12 @@ pub(crate) use resources::*;
 
 /// MicroVMs and system containers on this host.
 #[derive(Debug, Parser)]
-#[command(name = "virga", version, propagate_version = true, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "virga",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   virga image import busybox.tar.gz --alias busybox
   virga launch busybox c1                 a container
@@ -26,7 +31,8 @@ Examples:
   virga delete --force c1 v1
 
 The daemon is found by --socket, $VIRGA_SOCKET, $INCUS_SOCKET or /var/lib/virga/unix.socket.
-Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon; `exec` gives the command's own.")]
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon; `exec` gives the command's own."
+)]
 pub(crate) struct Cli {
     /// The daemon's unix socket
     #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
@@ -50,8 +56,16 @@ impl Cli {
     pub(crate) fn socket(&self) -> PathBuf {
         self.socket
             .clone()
-            .or_else(|| std::env::var_os("VIRGA_SOCKET").filter(|v| !v.is_empty()).map(PathBuf::from))
-            .or_else(|| std::env::var_os("INCUS_SOCKET").filter(|v| !v.is_empty()).map(PathBuf::from))
+            .or_else(|| {
+                std::env::var_os("VIRGA_SOCKET")
+                    .filter(|v| !v.is_empty())
+                    .map(PathBuf::from)
+            })
+            .or_else(|| {
+                std::env::var_os("INCUS_SOCKET")
+                    .filter(|v| !v.is_empty())
+                    .map(PathBuf::from)
+            })
             .unwrap_or_else(|| DEFAULT_SOCKET.into())
     }
 }
@@ -60,7 +74,9 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create an instance from an image and start it
-    #[command(after_help = "Examples:\n  virga launch debian web -c limits.memory=512MiB\n  virga launch debian db --vm --cpus 2 --memory 1GiB\n  virga launch busybox --ephemeral")]
+    #[command(
+        after_help = "Examples:\n  virga launch debian web -c limits.memory=512MiB\n  virga launch debian db --vm --cpus 2 --memory 1GiB\n  virga launch busybox --ephemeral"
+    )]
     Launch(Create),
     /// Create an instance from an image without starting it
     Create(Create),
@@ -82,7 +98,9 @@ pub(crate) enum Command {
     #[command(alias = "resume")]
     Unfreeze(Names),
     /// Run a command in an instance
-    #[command(after_help = "Examples:\n  virga exec c1 -- uname -a\n  virga exec c1 bash\n  tar c . | virga exec c1 -- tar x -C /srv\n  virga exec v1 --user 1000 --cwd /home --env LANG=C -- id")]
+    #[command(
+        after_help = "Examples:\n  virga exec c1 -- uname -a\n  virga exec c1 bash\n  tar c . | virga exec c1 -- tar x -C /srv\n  virga exec v1 --user 1000 --cwd /home --env LANG=C -- id"
+    )]
     Exec(Exec),
     /// Attach to an instance's console, or show its log
     Console(Console),
@@ -121,7 +139,9 @@ pub(crate) enum Command {
     /// Follow what happens on the daemon
     Monitor(Monitor),
     /// Send a request to the API as it is
-    #[command(after_help = "Examples:\n  virga query /1.0/instances?recursion=1\n  virga query -X POST /1.0/profiles --data '{\"name\": \"p1\"}'")]
+    #[command(
+        after_help = "Examples:\n  virga query /1.0/instances?recursion=1\n  virga query -X POST /1.0/profiles --data '{\"name\": \"p1\"}'"
+    )]
     Query(Query),
     /// Say what this host can do, and what each lack costs
     Doctor,

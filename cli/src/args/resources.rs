@@ -17,7 +17,9 @@ pub(crate) enum Config {
         target: Vec<String>,
     },
     /// Set keys; without an instance, those of the daemon
-    #[command(after_help = "Examples:\n  virga config set c1 limits.memory=1GiB limits.cpu=2\n  virga config set c1 user.note 'a value'\n  virga config set images.auto_update_interval=0")]
+    #[command(
+        after_help = "Examples:\n  virga config set c1 limits.memory=1GiB limits.cpu=2\n  virga config set c1 user.note 'a value'\n  virga config set images.auto_update_interval=0"
+    )]
     Set {
         /// [INSTANCE] KEY=VALUE... or INSTANCE KEY VALUE
         #[arg(required = true, value_name = "INSTANCE KEY=VALUE")]
@@ -48,7 +50,9 @@ pub(crate) enum Config {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
     /// Add an image from a file: an Incus tarball, or metadata and root file system
-    #[command(after_help = "Examples:\n  virga image import busybox.tar.gz --alias busybox\n  virga image import metadata.tar.xz rootfs.squashfs --alias debian")]
+    #[command(
+        after_help = "Examples:\n  virga image import busybox.tar.gz --alias busybox\n  virga image import metadata.tar.xz rootfs.squashfs --alias debian"
+    )]
     Import {
         /// The unified tarball, or the metadata tarball
         #[arg(value_hint = ValueHint::FilePath)]
@@ -119,7 +123,9 @@ pub(crate) enum Alias {
 #[derive(Debug, Subcommand)]
 pub(crate) enum File {
     /// Copy local files into an instance
-    #[command(after_help = "Examples:\n  virga file push index.html web/srv/www/\n  virga file push -r site web/srv/\n  echo hello | virga file push - c1/root/greeting")]
+    #[command(
+        after_help = "Examples:\n  virga file push index.html web/srv/www/\n  virga file push -r site web/srv/\n  echo hello | virga file push - c1/root/greeting"
+    )]
     Push {
         /// Local files (or - for standard input), then INSTANCE/PATH
         #[arg(required = true, num_args = 2.., value_name = "FILE INSTANCE/PATH")]
@@ -141,7 +147,9 @@ pub(crate) enum File {
         gid: Option<u32>,
     },
     /// Copy files out of an instance
-    #[command(after_help = "Examples:\n  virga file pull c1/etc/hosts .\n  virga file pull -r c1/var/log logs\n  virga file pull c1/etc/hosts -")]
+    #[command(
+        after_help = "Examples:\n  virga file pull c1/etc/hosts .\n  virga file pull -r c1/var/log logs\n  virga file pull c1/etc/hosts -"
+    )]
     Pull {
         /// INSTANCE/PATH..., then a local path (or - for standard output)
         #[arg(required = true, num_args = 2.., value_name = "INSTANCE/PATH FILE")]
@@ -153,9 +161,10 @@ pub(crate) enum File {
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| {
-        format!("'{text}' is no file mode; write it in octal, like 644")
-    })
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| format!("'{text}' is no file mode; write it in octal, like 644"))
 }
 
 /// `virga snapshot`.
@@ -226,7 +235,9 @@ pub(crate) enum Network {
         name: String,
     },
     /// Create a managed bridge
-    #[command(after_help = "Example:\n  virga network create br1 ipv4.address=10.20.30.1/24 ipv6.address=none")]
+    #[command(
+        after_help = "Example:\n  virga network create br1 ipv4.address=10.20.30.1/24 ipv6.address=none"
+    )]
     Create {
         /// Name of the network
         name: String,

@@ -48,7 +48,11 @@ pub(crate) struct Answer {
 impl Client {
     /// A client of the daemon on `socket`, asking about `project`.
     pub(crate) fn new(socket: PathBuf, project: Option<String>, quiet: bool) -> Self {
-        Self { socket, project, quiet }
+        Self {
+            socket,
+            project,
+            quiet,
+        }
     }
 
     /// The socket's path.
@@ -68,14 +72,19 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream> {
-        let unreachable = |source| Error::Unreachable { path: self.socket.clone(), source };
+        let unreachable = |source| Error::Unreachable {
+            path: self.socket.clone(),
+            source,
+        };
         // A path longer than sun_path is reached through its folder's descriptor.
         if self.socket.as_os_str().len() > 107
             && let (Some(folder), Some(name)) = (self.socket.parent(), self.socket.file_name())
         {
             let folder = std::fs::File::open(folder).map_err(unreachable)?;
             let short = format!("/proc/self/fd/{}/", std::os::fd::AsRawFd::as_raw_fd(&folder));
-            return UnixStream::connect(Path::new(&short).join(name)).await.map_err(unreachable);
+            return UnixStream::connect(Path::new(&short).join(name))
+                .await
+                .map_err(unreachable);
         }
         UnixStream::connect(&self.socket).await.map_err(unreachable)
     }
@@ -84,14 +93,21 @@ impl Client {
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>> {
         let path = self.with_project(&request.uri().to_string());
         let name = format!("{} {path}", request.method());
-        *request.uri_mut() = path.parse().map_err(|err| Error::Usage(format!("'{path}' is no request path: {err}")))?;
-        request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("virga"));
+        *request.uri_mut() = path
+            .parse()
+            .map_err(|err| Error::Usage(format!("'{path}' is no request path: {err}")))?;
+        request
+            .headers_mut()
+            .insert(header::HOST, header::HeaderValue::from_static("virga"));
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|err| Error::protocol(&name, err))?;
         tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map_err(|err| Error::protocol(name, err))
+        sender
+            .send_request(request)
+            .await
+            .map_err(|err| Error::protocol(name, err))
     }
 
     /// Sends a request and reads the envelope.
@@ -141,7 +157,9 @@ impl Client {
 
 /// A body that holds `data`.
 pub(crate) fn full(data: impl Into<Bytes>) -> Body {
-    Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(data.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// No body.
@@ -151,27 +169,52 @@ pub(crate) fn empty() -> Body {
 
 /// Finishes a request; fails on a header value that HTTP does not allow.
 pub(crate) fn build(request: http::request::Builder, body: Body) -> Result<Request<Body>> {
-    request.body(body).map_err(|err| Error::Usage(format!("this makes no HTTP request: {err}")))
+    request
+        .body(body)
+        .map_err(|err| Error::Usage(format!("this makes no HTTP request: {err}")))
 }
 
 /// Reads a whole answer and turns an error envelope into an error.
 pub(crate) async fn read_envelope(name: &str, response: Response<Incoming>) -> Result<Answer> {
     let status = response.status();
-    let etag = response.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let bytes = response.into_body().collect().await.map_err(|err| Error::protocol(name, err))?.to_bytes();
+    let etag = response
+        .headers()
+        .get(header::ETAG)
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
+    let bytes = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|err| Error::protocol(name, err))?
+        .to_bytes();
     let mut envelope: Value = serde_json::from_slice(&bytes).map_err(|_| {
         let text = String::from_utf8_lossy(&bytes);
-        Error::protocol(name, format!("{status}: {}", text.chars().take(200).collect::<String>()))
+        Error::protocol(
+            name,
+            format!("{status}: {}", text.chars().take(200).collect::<String>()),
+        )
     })?;
     if envelope["type"] == "error" || status.is_client_error() || status.is_server_error() {
-        let message = envelope["error"].as_str().filter(|m| !m.is_empty()).unwrap_or("no reason given").to_owned();
-        return Err(Error::Api { status: status.as_u16(), message });
+        let message = envelope["error"]
+            .as_str()
+            .filter(|m| !m.is_empty())
+            .unwrap_or("no reason given")
+            .to_owned();
+        return Err(Error::Api {
+            status: status.as_u16(),
+            message,
+        });
     }
     let operation = (status == StatusCode::ACCEPTED)
         .then(|| envelope["operation"].as_str().map(str::to_owned))
         .flatten()
         .filter(|path| !path.is_empty());
-    Ok(Answer { metadata: envelope["metadata"].take(), etag, operation })
+    Ok(Answer {
+        metadata: envelope["metadata"].take(),
+        etag,
+        operation,
+    })
 }
 
 /// Percent-encodes one path segment or query value.

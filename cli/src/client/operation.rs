@@ -17,7 +17,13 @@ impl Client {
     ///
     /// Gives the operation's document, or the answer's metadata when there is no operation.
     /// Interrupting the wait asks the daemon to cancel the operation.
-    pub(crate) async fn run(&self, method: Method, path: &str, body: Option<&Value>, what: &str) -> Result<Value> {
+    pub(crate) async fn run(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        what: &str,
+    ) -> Result<Value> {
         let answer = self.call(method, path, body).await?;
         self.finish(answer, what).await
     }
@@ -68,17 +74,28 @@ fn check(operation: Value) -> Result<Value> {
     }
     let message = match operation["err"].as_str() {
         Some(err) if !err.is_empty() => err.to_owned(),
-        _ => format!("the operation ended as {}", operation["status"].as_str().unwrap_or("unknown")),
+        _ => format!(
+            "the operation ended as {}",
+            operation["status"].as_str().unwrap_or("unknown")
+        ),
     };
-    let status = operation["error_code"].as_u64().filter(|code| *code != 0).unwrap_or(status);
-    Err(Error::Api { status: u16::try_from(status).unwrap_or(500), message })
+    let status = operation["error_code"]
+        .as_u64()
+        .filter(|code| *code != 0)
+        .unwrap_or(status);
+    Err(Error::Api {
+        status: u16::try_from(status).unwrap_or(500),
+        message,
+    })
 }
 
 /// The human part of an operation's metadata: any string whose key ends in `_progress`.
 fn progress_text(metadata: &Value) -> Option<String> {
-    metadata.as_object()?.iter().find(|(key, value)| key.ends_with("_progress") && value.is_string()).and_then(
-        |(_, value)| value.as_str().map(str::to_owned),
-    )
+    metadata
+        .as_object()?
+        .iter()
+        .find(|(key, value)| key.ends_with("_progress") && value.is_string())
+        .and_then(|(_, value)| value.as_str().map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -13,7 +13,11 @@ fn a_failed_operation_is_an_error_with_the_daemons_words() {
 
 #[test]
 fn progress_is_found_whatever_the_operation_calls_it() {
-    let metadata = json!({"create_instance_from_image_unpack_progress": "Unpacking image: 42% (3MB/s)", "fds": {}});
-    assert_eq!(progress_text(&metadata).as_deref(), Some("Unpacking image: 42% (3MB/s)"));
+    let metadata =
+        json!({"create_instance_from_image_unpack_progress": "Unpacking image: 42% (3MB/s)", "fds": {}});
+    assert_eq!(
+        progress_text(&metadata).as_deref(),
+        Some("Unpacking image: 42% (3MB/s)")
+    );
     assert_eq!(progress_text(&json!(null)), None);
 }

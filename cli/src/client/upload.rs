@@ -24,17 +24,24 @@ pub(crate) struct Upload {
 impl Upload {
     /// Looks at the file.
     pub(crate) async fn new(path: &Path) -> Result<Self> {
-        let metadata =
-            tokio::fs::metadata(path).await.map_err(|err| Error::io(format!("read {}", path.display()), err))?;
+        let metadata = tokio::fs::metadata(path)
+            .await
+            .map_err(|err| Error::io(format!("read {}", path.display()), err))?;
         if !metadata.is_file() {
             return Err(Error::Usage(format!("{} is not a file", path.display())));
         }
-        Ok(Self { path: path.to_owned(), size: metadata.len() })
+        Ok(Self {
+            path: path.to_owned(),
+            size: metadata.len(),
+        })
     }
 
     /// The file's own name.
     pub(crate) fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     async fn stream(
@@ -68,7 +75,12 @@ pub(crate) async fn multipart(parts: &[(&str, &Upload)], bar: &ProgressBar) -> R
              Content-Type: application/octet-stream\r\n\r\n"
         );
         let body = upload.stream(bar).await?;
-        chained = Box::pin(chained.chain(text(head)).chain(body).chain(text("\r\n".to_owned())));
+        chained = Box::pin(
+            chained
+                .chain(text(head))
+                .chain(body)
+                .chain(text("\r\n".to_owned())),
+        );
     }
     let chained = chained.chain(text(format!("--{boundary}--\r\n")));
     let body = StreamBody::new(chained.map_ok(Frame::data)).boxed_unsync();

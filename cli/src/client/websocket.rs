@@ -27,7 +27,10 @@ impl Client {
                     .ok()
                     .and_then(|v| v["error"].as_str().map(str::to_owned))
                     .unwrap_or_else(|| format!("the daemon refused the websocket: {}", response.status()));
-                Err(Error::Api { status: response.status().as_u16(), message })
+                Err(Error::Api {
+                    status: response.status().as_u16(),
+                    message,
+                })
             }
             Err(err) => Err(Error::protocol(format!("websocket {path}"), err)),
         }
@@ -42,9 +45,14 @@ impl Client {
         let response = self.send(build(request, empty())?).await?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
             read_envelope(&name, response).await?;
-            return Err(Error::protocol(name, format!("it was not switched to {protocol}")));
+            return Err(Error::protocol(
+                name,
+                format!("it was not switched to {protocol}"),
+            ));
         }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|err| Error::protocol(name, err))?;
+        let upgraded = hyper::upgrade::on(response)
+            .await
+            .map_err(|err| Error::protocol(name, err))?;
         Ok(TokioIo::new(upgraded))
     }
 }

@@ -12,8 +12,15 @@ use crate::error::{Error, Result};
 use crate::output;
 
 /// Parts of an instance's document that a client may change.
-const INSTANCE_FIELDS: [&str; 7] =
-    ["architecture", "config", "description", "devices", "ephemeral", "profiles", "stateful"];
+const INSTANCE_FIELDS: [&str; 7] = [
+    "architecture",
+    "config",
+    "description",
+    "devices",
+    "ephemeral",
+    "profiles",
+    "stateful",
+];
 
 /// Does one verb.
 pub(super) async fn run(context: &Context, verb: args::Config) -> Result<()> {
@@ -79,7 +86,10 @@ fn set_target(target: &[String]) -> Result<(Option<&str>, Map<String, Value>)> {
         && !instance.contains('=')
         && !key.contains('=')
     {
-        return Ok((Some(instance), Map::from_iter([(key.clone(), value.as_str().into())])));
+        return Ok((
+            Some(instance),
+            Map::from_iter([(key.clone(), value.as_str().into())]),
+        ));
     }
     match target.split_first() {
         Some((first, rest)) if !first.contains('=') && !rest.is_empty() => {
@@ -110,13 +120,23 @@ where
 }
 
 async fn put(context: &Context, path: &str, document: &Value, etag: Option<&str>) -> Result<()> {
-    let answer = context.client.call_if_match(Method::PUT, path, Some(document), etag).await?;
-    context.client.finish(answer, "Changing the configuration").await?;
+    let answer = context
+        .client
+        .call_if_match(Method::PUT, path, Some(document), etag)
+        .await?;
+    context
+        .client
+        .finish(answer, "Changing the configuration")
+        .await?;
     Ok(())
 }
 
 fn editable(document: &Value) -> Value {
-    INSTANCE_FIELDS.iter().map(|field| ((*field).to_owned(), document[*field].clone())).collect::<Map<_, _>>().into()
+    INSTANCE_FIELDS
+        .iter()
+        .map(|field| ((*field).to_owned(), document[*field].clone()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 async fn edit(context: &Context, name: Option<&str>) -> Result<()> {
@@ -130,7 +150,9 @@ async fn edit(context: &Context, name: Option<&str>) -> Result<()> {
         edit_text(&output::yaml(&before)?)?
     } else {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|err| Error::io("read standard input", err))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|err| Error::io("read standard input", err))?;
         text
     };
     let after: Value = serde_norway::from_str(&text)
@@ -145,7 +167,11 @@ async fn edit(context: &Context, name: Option<&str>) -> Result<()> {
 /// Opens `$VISUAL`, `$EDITOR` or vi on `text` and gives what was saved.
 fn edit_text(text: &str) -> Result<String> {
     let failed = |err| Error::io("use a temporary file for the editor", err);
-    let mut file = tempfile::Builder::new().prefix("virga-").suffix(".yaml").tempfile().map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix("virga-")
+        .suffix(".yaml")
+        .tempfile()
+        .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     let editor = ["VISUAL", "EDITOR"]
         .iter()
@@ -158,7 +184,9 @@ fn edit_text(text: &str) -> Result<String> {
         .status()
         .map_err(|err| Error::io(format!("start the editor '{editor}'"), err))?;
     if !status.success() {
-        return Err(Error::Usage(format!("the editor '{editor}' ended with {status}; nothing was changed")));
+        return Err(Error::Usage(format!(
+            "the editor '{editor}' ended with {status}; nothing was changed"
+        )));
     }
     // An editor may have replaced the file: read it by its path.
     let mut file = std::fs::File::open(file.path()).map_err(failed)?;

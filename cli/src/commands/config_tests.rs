@@ -13,11 +13,17 @@ fn keys_go_to_the_instance_that_is_named_and_else_to_the_daemon() {
 
     let target = words(&["c1", "user.note", "two words"]);
     let (instance, pairs) = set_target(&target).unwrap();
-    assert_eq!((instance, Value::Object(pairs)), (Some("c1"), json!({"user.note": "two words"})));
+    assert_eq!(
+        (instance, Value::Object(pairs)),
+        (Some("c1"), json!({"user.note": "two words"}))
+    );
 
     let target = words(&["core.debug=1"]);
     let (instance, pairs) = set_target(&target).unwrap();
-    assert_eq!((instance, Value::Object(pairs)), (None, json!({"core.debug": "1"})));
+    assert_eq!(
+        (instance, Value::Object(pairs)),
+        (None, json!({"core.debug": "1"}))
+    );
 }
 
 #[test]

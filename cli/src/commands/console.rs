@@ -23,11 +23,19 @@ pub(super) async fn run(context: &Context, args: args::Console) -> Result<()> {
     let (width, height) = terminal::size();
     let body = json!({ "width": width, "height": height, "type": "console" });
     let answer = context.client.call(Method::POST, &path, Some(&body)).await?;
-    let operation = answer.operation.ok_or_else(|| Error::protocol(&path, "no operation was started"))?;
-    let (sink, source) = session::open(&context.client, &operation, &answer.metadata, "0").await?.split();
+    let operation = answer
+        .operation
+        .ok_or_else(|| Error::protocol(&path, "no operation was started"))?;
+    let (sink, source) = session::open(&context.client, &operation, &answer.metadata, "0")
+        .await?
+        .split();
     let control = session::open(&context.client, &operation, &answer.metadata, "control").await?;
     context.remark("Press Ctrl-] to leave the console.");
-    let raw = if terminal::is_interactive() { Some(RawMode::enter()?) } else { None };
+    let raw = if terminal::is_interactive() {
+        Some(RawMode::enter()?)
+    } else {
+        None
+    };
     let detach = raw.is_some().then_some(DETACH_KEY);
     let control = tokio::spawn(session::control(control, false));
     let mut input = tokio::spawn(session::send_input(tokio::io::stdin(), sink, detach));

@@ -36,8 +36,15 @@ pub(super) async fn run(context: &Context, args: args::Create, start: bool) -> R
         "start": start,
     });
     let what = if start { "Launching" } else { "Creating" };
-    let operation =
-        context.client.run(Method::POST, "/1.0/instances", Some(&body), &format!("{what} {name}")).await?;
+    let operation = context
+        .client
+        .run(
+            Method::POST,
+            "/1.0/instances",
+            Some(&body),
+            &format!("{what} {name}"),
+        )
+        .await?;
     let made = made_name(&operation).unwrap_or(name);
     if args.name.is_none() {
         // Without a name the answer is the only place that has it.
@@ -51,9 +58,14 @@ pub(super) async fn run(context: &Context, args: args::Create, start: bool) -> R
 /// Copies an instance or a snapshot.
 pub(super) async fn copy(context: &Context, args: args::Copy) -> Result<()> {
     let (path, kind) = match args.source.split_once('/') {
-        Some((instance, snapshot)) => {
-            (format!("/1.0/instances/{}/snapshots/{}", escape(instance), escape(snapshot)), "snapshot")
-        }
+        Some((instance, snapshot)) => (
+            format!(
+                "/1.0/instances/{}/snapshots/{}",
+                escape(instance),
+                escape(snapshot)
+            ),
+            "snapshot",
+        ),
         None => (format!("/1.0/instances/{}", escape(&args.source)), "instance"),
     };
     let source = context.client.get_value(&path).await?;
@@ -69,7 +81,11 @@ pub(super) async fn copy(context: &Context, args: args::Copy) -> Result<()> {
         Some(kind) => json!(kind),
         None => {
             let instance = args.source.split('/').next().unwrap_or_default();
-            context.client.get_value(&format!("/1.0/instances/{}", escape(instance))).await?["type"].clone()
+            context
+                .client
+                .get_value(&format!("/1.0/instances/{}", escape(instance)))
+                .await?["type"]
+                .clone()
         }
     };
     let body = json!({
@@ -82,14 +98,26 @@ pub(super) async fn copy(context: &Context, args: args::Copy) -> Result<()> {
         "ephemeral": source["ephemeral"],
         "description": source["description"],
     });
-    context.client.run(Method::POST, "/1.0/instances", Some(&body), &format!("Copying {}", args.source)).await?;
+    context
+        .client
+        .run(
+            Method::POST,
+            "/1.0/instances",
+            Some(&body),
+            &format!("Copying {}", args.source),
+        )
+        .await?;
     context.remark(format!("Copied {} to {}", args.source, args.name));
     Ok(())
 }
 
 /// The fingerprint of an image named by alias, fingerprint or the start of one.
 pub(super) async fn resolve_image(context: &Context, image: &str) -> Result<String> {
-    match context.client.get_value(&format!("/1.0/images/aliases/{}", escape(image))).await {
+    match context
+        .client
+        .get_value(&format!("/1.0/images/aliases/{}", escape(image)))
+        .await
+    {
         Ok(alias) => Ok(alias["target"].as_str().unwrap_or_default().to_owned()),
         Err(err) if err.is_not_found() => {
             let found = context.client.get_value(&format!("/1.0/images/{}", escape(image))).await.map_err(|err| {
@@ -121,18 +149,27 @@ async fn devices(context: &Context, args: &args::Create, profiles: &Value) -> Re
     }
     let inherited = profile_devices(context, profiles).await?;
     let device = |name: &str| -> Map<String, Value> {
-        inherited.get(name).and_then(Value::as_object).cloned().unwrap_or_default()
+        inherited
+            .get(name)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
     };
     for text in &args.device {
         let (name, option) = text
             .split_once(',')
             .ok_or_else(|| Error::Usage(format!("'{text}' is not of the form DEVICE,KEY=VALUE")))?;
         let (key, value) = key_values::split(option)?;
-        let entry = devices.entry(name.to_owned()).or_insert_with(|| Value::Object(device(name)));
+        let entry = devices
+            .entry(name.to_owned())
+            .or_insert_with(|| Value::Object(device(name)));
         entry[key] = value.into();
     }
     if let Some(network) = &args.network {
-        devices.insert("eth0".into(), json!({ "type": "nic", "name": "eth0", "network": network }));
+        devices.insert(
+            "eth0".into(),
+            json!({ "type": "nic", "name": "eth0", "network": network }),
+        );
     }
     if let Some(pool) = &args.storage {
         let mut root = device("root");
@@ -146,12 +183,18 @@ async fn devices(context: &Context, args: &args::Create, profiles: &Value) -> Re
 
 async fn profile_devices(context: &Context, profiles: &Value) -> Result<Map<String, Value>> {
     let names: Vec<String> = match profiles {
-        Value::Array(list) => list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
         _ => vec!["default".to_owned()],
     };
     let mut devices = Map::new();
     for name in names {
-        let profile = context.client.get_value(&format!("/1.0/profiles/{}", escape(&name))).await?;
+        let profile = context
+            .client
+            .get_value(&format!("/1.0/profiles/{}", escape(&name)))
+            .await?;
         if let Some(of_profile) = profile["devices"].as_object() {
             devices.extend(of_profile.clone());
         }
@@ -161,7 +204,10 @@ async fn profile_devices(context: &Context, profiles: &Value) -> Result<Map<Stri
 
 /// The name of the instance that a finished operation made.
 fn made_name(operation: &Value) -> Option<String> {
-    let url = operation["resources"]["instances"].as_array()?.first()?.as_str()?;
+    let url = operation["resources"]["instances"]
+        .as_array()?
+        .first()?
+        .as_str()?;
     let name = url.rsplit('/').next()?;
     Some(name.split('?').next()?.to_owned())
 }

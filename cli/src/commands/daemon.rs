@@ -48,7 +48,10 @@ async fn status(context: &Context) -> Result<()> {
 
 /// Becomes `virgad`; comes back only when that fails.
 fn run_daemon(args: &[String]) -> Error {
-    let sibling = std::env::current_exe().ok().map(|own| own.with_file_name("virgad")).filter(|path| path.exists());
+    let sibling = std::env::current_exe()
+        .ok()
+        .map(|own| own.with_file_name("virgad"))
+        .filter(|path| path.exists());
     let program = sibling.unwrap_or_else(|| "virgad".into());
     let err = Command::new(&program).args(args).exec();
     Error::io(format!("run {}", program.display()), err)
@@ -57,7 +60,10 @@ fn run_daemon(args: &[String]) -> Error {
 async fn stop(context: &Context) -> Result<()> {
     let server = context.client.get_value("/1.0").await?;
     let pid = server["environment"]["server_pid"].as_i64().unwrap_or(0);
-    context.client.call(Method::PUT, "/internal/shutdown", None).await?;
+    context
+        .client
+        .call(Method::PUT, "/internal/shutdown", None)
+        .await?;
     // It is gone when its socket no longer answers.
     while context.client.get("/1.0").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(50)).await;

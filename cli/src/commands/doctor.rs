@@ -66,6 +66,10 @@ pub(super) fn run(context: &Context) -> Result<u8> {
             }
         }
     }
-    let broken = |name| checks.iter().any(|check| check.name == name && check.verdict == Verdict::Missing);
+    let broken = |name| {
+        checks
+            .iter()
+            .any(|check| check.name == name && check.verdict == Verdict::Missing)
+    };
     Ok(u8::from(broken("containers") && broken("virtual machines")))
 }

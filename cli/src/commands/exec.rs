@@ -34,12 +34,18 @@ pub(super) async fn run(context: &Context, args: args::Exec) -> Result<u8> {
     let client = &context.client;
     let path = format!("/1.0/instances/{}/exec", escape(&args.name));
     let answer = client.call(Method::POST, &path, Some(&body)).await?;
-    let operation = answer.operation.ok_or_else(|| Error::protocol(&path, "no operation was started"))?;
+    let operation = answer
+        .operation
+        .ok_or_else(|| Error::protocol(&path, "no operation was started"))?;
     let document = answer.metadata;
 
     let (sink, source) = session::open(client, &operation, &document, "0").await?.split();
     let control = session::open(client, &operation, &document, "control").await?;
-    let raw = if interactive && terminal::is_interactive() { Some(RawMode::enter()?) } else { None };
+    let raw = if interactive && terminal::is_interactive() {
+        Some(RawMode::enter()?)
+    } else {
+        None
+    };
     let control = tokio::spawn(session::control(control, !interactive));
     let input = if args.no_stdin {
         tokio::spawn(session::send_input(tokio::io::empty(), sink, None))
@@ -73,7 +79,9 @@ fn exit_status(operation: &Value) -> Result<u8> {
         Some(status) => Ok(u8::try_from(status & 0xff).unwrap_or(1)),
         None => {
             let message = operation["err"].as_str().filter(|err| !err.is_empty());
-            let message = message.unwrap_or("the command ended without an exit status").to_owned();
+            let message = message
+                .unwrap_or("the command ended without an exit status")
+                .to_owned();
             Err(Error::Api { status: 500, message })
         }
     }

@@ -18,9 +18,10 @@ struct Remote<'a> {
 
 fn remote(text: &str) -> Result<Remote<'_>> {
     match text.split_once('/') {
-        Some((instance, path)) if !instance.is_empty() && instance != "." && instance != ".." => {
-            Ok(Remote { instance, path: format!("/{path}") })
-        }
+        Some((instance, path)) if !instance.is_empty() && instance != "." && instance != ".." => Ok(Remote {
+            instance,
+            path: format!("/{path}"),
+        }),
         _ => Err(Error::Usage(format!("'{text}' is not of the form INSTANCE/PATH"))),
     }
 }
@@ -28,7 +29,14 @@ fn remote(text: &str) -> Result<Remote<'_>> {
 /// Does one verb.
 pub(super) async fn run(context: &Context, verb: args::File) -> Result<()> {
     match verb {
-        args::File::Push { paths, recursive, create_dirs, mode, uid, gid } => {
+        args::File::Push {
+            paths,
+            recursive,
+            create_dirs,
+            mode,
+            uid,
+            gid,
+        } => {
             let attributes = Attributes { mode, uid, gid };
             push(context, &paths, recursive, create_dirs, attributes).await
         }
@@ -37,8 +45,13 @@ pub(super) async fn run(context: &Context, verb: args::File) -> Result<()> {
 }
 
 async fn session(context: &Context, instance: &str) -> Result<SftpSession> {
-    let stream = context.client.upgrade(&format!("/1.0/instances/{}/sftp", escape(instance)), "sftp").await?;
-    let session = SftpSession::new(stream).await.map_err(|err| Error::sftp("start a file session", err))?;
+    let stream = context
+        .client
+        .upgrade(&format!("/1.0/instances/{}/sftp", escape(instance)), "sftp")
+        .await?;
+    let session = SftpSession::new(stream)
+        .await
+        .map_err(|err| Error::sftp("start a file session", err))?;
     session.set_timeout(60);
     Ok(session)
 }
@@ -50,18 +63,26 @@ async fn push(
     create_dirs: bool,
     attributes: Attributes,
 ) -> Result<()> {
-    let Some((target, sources)) = paths.split_last() else { return Ok(()) };
+    let Some((target, sources)) = paths.split_last() else {
+        return Ok(());
+    };
     let target = remote(target)?;
     let sftp = session(context, target.instance).await?;
     let into_folder = target.path.ends_with('/') || sources.len() > 1 || is_folder(&sftp, &target.path).await;
     if create_dirs {
-        let folder = if into_folder { target.path.as_str() } else { parent(&target.path) };
+        let folder = if into_folder {
+            target.path.as_str()
+        } else {
+            parent(&target.path)
+        };
         make_folders(&sftp, folder).await?;
     }
     for source in sources {
         if source == "-" {
             if into_folder {
-                return Err(Error::Usage("standard input needs a file name: INSTANCE/PATH/NAME".into()));
+                return Err(Error::Usage(
+                    "standard input needs a file name: INSTANCE/PATH/NAME".into(),
+                ));
             }
             push_stream(&sftp, tokio::io::stdin(), &target.path, attributes).await?;
             continue;
@@ -84,15 +105,25 @@ async fn push(
 }
 
 async fn pull(context: &Context, paths: &[String], recursive: bool) -> Result<()> {
-    let Some((target, sources)) = paths.split_last() else { return Ok(()) };
+    let Some((target, sources)) = paths.split_last() else {
+        return Ok(());
+    };
     for source in sources {
         let source = remote(source)?;
         let sftp = session(context, source.instance).await?;
         let local = Path::new(target);
         let into_folder = target != "-" && (local.is_dir() || target.ends_with('/') || sources.len() > 1);
         let destination = if into_folder {
-            std::fs::create_dir_all(local).map_err(|err| Error::io(format!("make {}", local.display()), err))?;
-            local.join(source.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default())
+            std::fs::create_dir_all(local)
+                .map_err(|err| Error::io(format!("make {}", local.display()), err))?;
+            local.join(
+                source
+                    .path
+                    .trim_end_matches('/')
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or_default(),
+            )
         } else {
             local.to_owned()
         };
@@ -107,7 +138,9 @@ async fn is_folder(sftp: &SftpSession, path: &str) -> bool {
 }
 
 fn parent(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit_once('/').map_or("/", |(parent, _)| parent)
+    path.trim_end_matches('/')
+        .rsplit_once('/')
+        .map_or("/", |(parent, _)| parent)
 }
 
 async fn make_folders(sftp: &SftpSession, path: &str) -> Result<()> {
@@ -115,7 +148,9 @@ async fn make_folders(sftp: &SftpSession, path: &str) -> Result<()> {
     for part in path.split('/').filter(|part| !part.is_empty()) {
         made = format!("{made}/{part}");
         if !is_folder(sftp, &made).await {
-            sftp.create_dir(&made).await.map_err(|err| Error::sftp(format!("make the folder {made}"), err))?;
+            sftp.create_dir(&made)
+                .await
+                .map_err(|err| Error::sftp(format!("make the folder {made}"), err))?;
         }
     }
     Ok(())

@@ -18,10 +18,28 @@ pub(super) fn all() -> Vec<Check> {
         containers(),
         cgroup(),
         id_mapped_mounts(),
-        tool("network", &["nft", "dnsmasq"], "managed networks cannot be made; install nftables and dnsmasq-base"),
-        device("taps", "/dev/net/tun", Verdict::Missing, "virtual machines get no network card (modprobe tun)"),
-        tool("disk images", &["mkfs.ext4", "resize2fs"], "container images cannot boot as microVMs; install e2fsprogs"),
-        device("vhost-net", "/dev/vhost-net", Verdict::Lacking, "guest networks cost more CPU (modprobe vhost_net)"),
+        tool(
+            "network",
+            &["nft", "dnsmasq"],
+            "managed networks cannot be made; install nftables and dnsmasq-base",
+        ),
+        device(
+            "taps",
+            "/dev/net/tun",
+            Verdict::Missing,
+            "virtual machines get no network card (modprobe tun)",
+        ),
+        tool(
+            "disk images",
+            &["mkfs.ext4", "resize2fs"],
+            "container images cannot boot as microVMs; install e2fsprogs",
+        ),
+        device(
+            "vhost-net",
+            "/dev/vhost-net",
+            Verdict::Lacking,
+            "guest networks cost more CPU (modprobe vhost_net)",
+        ),
         iommu(),
         security_modules(),
         io_uring(),
@@ -34,12 +52,19 @@ fn read(path: &str) -> Option<String> {
 }
 
 fn good(name: &'static str, found: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Good, found: found.into(), cost: "" }
+    Check {
+        name,
+        verdict: Verdict::Good,
+        found: found.into(),
+        cost: "",
+    }
 }
 
 fn kernel() -> Check {
     let release = read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into());
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 19) {
         return good("kernel", release);
@@ -73,7 +98,10 @@ fn virtual_machines() -> Check {
 }
 
 fn containers() -> Check {
-    let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
+    let flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET;
     // SAFETY: the child calls only unshare and _exit, both async-signal-safe, on its own copy of the process.
     let works = match unsafe { nix::unistd::fork() } {
         Ok(ForkResult::Child) => {
@@ -98,8 +126,11 @@ fn containers() -> Check {
 fn cgroup() -> Check {
     const WANTED: [&str; 4] = ["cpu", "io", "memory", "pids"];
     if let Some(controllers) = read("/sys/fs/cgroup/cgroup.controllers") {
-        let lacking: Vec<_> =
-            WANTED.iter().filter(|wanted| !controllers.split(' ').any(|c| c == **wanted)).copied().collect();
+        let lacking: Vec<_> = WANTED
+            .iter()
+            .filter(|wanted| !controllers.split(' ').any(|c| c == **wanted))
+            .copied()
+            .collect();
         if lacking.is_empty() {
             return good("cgroup", "version 2");
         }
@@ -118,14 +149,26 @@ fn cgroup() -> Check {
             cost: "limits work; I/O weights, pressure figures and delegation to systemd in containers do not",
         };
     }
-    Check { name: "cgroup", verdict: Verdict::Missing, found: "none mounted".into(), cost: "no limit is kept" }
+    Check {
+        name: "cgroup",
+        verdict: Verdict::Missing,
+        found: "none mounted".into(),
+        cost: "no limit is kept",
+    }
 }
 
 fn id_mapped_mounts() -> Check {
     // Known by mount_setattr(2) being there: an empty call on a bad descriptor says EBADF, not ENOSYS.
     // SAFETY: mount_setattr with size 0 reads nothing through the null pointer: the size is checked first.
     let result = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, std::ptr::null::<libc::c_void>(), 0_usize)
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            -1,
+            c"".as_ptr(),
+            0,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+        )
     };
     let errno = nix::errno::Errno::last_raw();
     if result == 0 || errno != libc::ENOSYS {
@@ -142,21 +185,35 @@ fn id_mapped_mounts() -> Check {
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|file| file.exists())
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|folder| folder.join(program))
+        .find(|file| file.exists())
 }
 
 fn tool(name: &'static str, programs: &[&str], cost: &'static str) -> Check {
-    let (there, missing): (Vec<&str>, Vec<&str>) = programs.iter().partition(|program| find(program).is_some());
+    let (there, missing): (Vec<&str>, Vec<&str>) =
+        programs.iter().partition(|program| find(program).is_some());
     if missing.is_empty() {
         return good(name, there.join(", "));
     }
-    Check { name, verdict: Verdict::Missing, found: format!("no {}", missing.join(", ")), cost }
+    Check {
+        name,
+        verdict: Verdict::Missing,
+        found: format!("no {}", missing.join(", ")),
+        cost,
+    }
 }
 
 fn device(name: &'static str, path: &str, verdict: Verdict, cost: &'static str) -> Check {
     match CString::new(path) {
         Ok(_) if Path::new(path).exists() => good(name, path),
-        _ => Check { name, verdict, found: format!("no {path}"), cost },
+        _ => Check {
+            name,
+            verdict,
+            found: format!("no {path}"),
+            cost,
+        },
     }
 }
 
@@ -177,7 +234,14 @@ fn security_modules() -> Check {
     let active = read("/sys/kernel/security/lsm").unwrap_or_default();
     let has = |wanted: &str| active.split(',').any(|module| module == wanted);
     // SAFETY: landlock_create_ruleset with a null attribute, size 0 and the version flag reads no memory.
-    let landlock = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1_u32) };
+    let landlock = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            1_u32,
+        )
+    };
     let mut found = Vec::new();
     if landlock > 0 {
         found.push(format!("Landlock ABI {landlock}"));
@@ -212,7 +276,11 @@ fn io_uring() -> Check {
 }
 
 fn copy_on_write() -> Check {
-    let folder = if Path::new("/var/lib/virga").exists() { "/var/lib/virga" } else { "/var/lib" };
+    let folder = if Path::new("/var/lib/virga").exists() {
+        "/var/lib/virga"
+    } else {
+        "/var/lib"
+    };
     let kind = nix::sys::statfs::statfs(folder).map(|stat| stat.filesystem_type());
     let name = "copy-on-write";
     match kind {

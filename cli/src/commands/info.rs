@@ -32,14 +32,22 @@ pub(super) async fn run(context: &Context, args: args::Info) -> Result<()> {
 
 /// A text file that the API gives without an envelope.
 pub(super) async fn log(context: &Context, path: &str) -> Result<String> {
-    let response = context.client.send(build(http::Request::get(path), empty())?).await?;
+    let response = context
+        .client
+        .send(build(http::Request::get(path), empty())?)
+        .await?;
     let status = response.status();
     let name = format!("GET {path}");
     if !status.is_success() {
         crate::client::read_envelope(&name, response).await?;
         return Err(Error::protocol(name, status));
     }
-    let bytes = response.into_body().collect().await.map_err(|err| Error::protocol(name, err))?.to_bytes();
+    let bytes = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|err| Error::protocol(name, err))?
+        .to_bytes();
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -75,7 +83,12 @@ fn describe_to(out: &mut String, instance: &Value) -> std::fmt::Result {
         writeln!(out, "\nSnapshots:")?;
         for snapshot in snapshots {
             let name = text(&snapshot["name"]);
-            writeln!(out, "  {}  {}", name.rsplit('/').next().unwrap_or_default(), text(&snapshot["created_at"]))?;
+            writeln!(
+                out,
+                "  {}  {}",
+                name.rsplit('/').next().unwrap_or_default(),
+                text(&snapshot["created_at"])
+            )?;
         }
     }
     Ok(())
@@ -91,7 +104,11 @@ fn describe_resources(out: &mut String, state: &Value) -> std::fmt::Result {
         writeln!(out, "  CPU usage: {:.2} s", used as f64 / 1e9)?;
     }
     let memory = &state["memory"];
-    for (key, label) in [("usage", "Memory (current)"), ("usage_peak", "Memory (peak)"), ("total", "Memory (total)")] {
+    for (key, label) in [
+        ("usage", "Memory (current)"),
+        ("usage_peak", "Memory (peak)"),
+        ("total", "Memory (total)"),
+    ] {
         if let Some(bytes) = memory[key].as_u64().filter(|bytes| *bytes > 0) {
             writeln!(out, "  {label}: {}", size(bytes))?;
         }
@@ -100,16 +117,30 @@ fn describe_resources(out: &mut String, state: &Value) -> std::fmt::Result {
 }
 
 fn describe_interface(out: &mut String, name: &str, interface: &Value) -> std::fmt::Result {
-    writeln!(out, "\nNetwork {name}: {} {}", text(&interface["state"]), text(&interface["hwaddr"]))?;
+    writeln!(
+        out,
+        "\nNetwork {name}: {} {}",
+        text(&interface["state"]),
+        text(&interface["hwaddr"])
+    )?;
     let host_name = text(&interface["host_name"]);
     if !host_name.is_empty() {
         writeln!(out, "  Host interface: {host_name}")?;
     }
     let counters = &interface["counters"];
     let bytes = |key: &str| size(counters[key].as_u64().unwrap_or(0));
-    writeln!(out, "  Received: {}, sent: {}", bytes("bytes_received"), bytes("bytes_sent"))?;
+    writeln!(
+        out,
+        "  Received: {}, sent: {}",
+        bytes("bytes_received"),
+        bytes("bytes_sent")
+    )?;
     for address in interface["addresses"].as_array().into_iter().flatten() {
-        let family = if address["family"] == "inet6" { "IPv6" } else { "IPv4" };
+        let family = if address["family"] == "inet6" {
+            "IPv6"
+        } else {
+            "IPv4"
+        };
         writeln!(
             out,
             "  {family}: {}/{} ({})",

@@ -14,7 +14,10 @@ pub(super) fn split(text: &str) -> Result<(&str, &str)> {
 
 /// An object of `KEY=VALUE` arguments; a later one wins.
 pub(super) fn object(arguments: &[String]) -> Result<Map<String, Value>> {
-    arguments.iter().map(|text| split(text).map(|(key, value)| (key.to_owned(), value.into()))).collect()
+    arguments
+        .iter()
+        .map(|text| split(text).map(|(key, value)| (key.to_owned(), value.into())))
+        .collect()
 }
 
 #[cfg(test)]

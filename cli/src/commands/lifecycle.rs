@@ -18,7 +18,10 @@ pub(super) async fn change(
     for_each(names, async |name| {
         let body = json!({ "action": action, "force": force, "timeout": timeout, "stateful": false });
         let path = format!("/1.0/instances/{}/state", escape(name));
-        context.client.run(Method::PUT, &path, Some(&body), &format!("{name}: {action}")).await?;
+        context
+            .client
+            .run(Method::PUT, &path, Some(&body), &format!("{name}: {action}"))
+            .await?;
         Ok(())
     })
     .await
@@ -32,13 +35,24 @@ pub(super) async fn delete(context: &Context, names: &[String], force: bool) -> 
             let instance = context.client.get_value(&path).await?;
             if instance["status_code"].as_u64() != Some(102) {
                 let body = json!({ "action": "stop", "force": true, "timeout": -1, "stateful": false });
-                context.client.run(Method::PUT, &format!("{path}/state"), Some(&body), &format!("Stopping {name}")).await?;
+                context
+                    .client
+                    .run(
+                        Method::PUT,
+                        &format!("{path}/state"),
+                        Some(&body),
+                        &format!("Stopping {name}"),
+                    )
+                    .await?;
                 if instance["ephemeral"] == true {
                     return Ok(());
                 }
             }
         }
-        context.client.run(Method::DELETE, &path, None, &format!("Deleting {name}")).await?;
+        context
+            .client
+            .run(Method::DELETE, &path, None, &format!("Deleting {name}"))
+            .await?;
         Ok(())
     })
     .await
@@ -48,6 +62,9 @@ pub(super) async fn delete(context: &Context, names: &[String], force: bool) -> 
 pub(super) async fn rename(context: &Context, name: &str, new_name: &str) -> Result<()> {
     let path = format!("/1.0/instances/{}", escape(name));
     let body = json!({ "name": new_name, "migration": false });
-    context.client.run(Method::POST, &path, Some(&body), &format!("Renaming {name}")).await?;
+    context
+        .client
+        .run(Method::POST, &path, Some(&body), &format!("Renaming {name}"))
+        .await?;
     Ok(())
 }

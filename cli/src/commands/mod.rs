@@ -49,7 +49,11 @@ impl Context {
 /// Does what was asked and gives the exit status.
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let client = Client::new(cli.socket(), cli.project.clone(), cli.quiet);
-    let context = Context { client, format: cli.format, quiet: cli.quiet };
+    let context = Context {
+        client,
+        format: cli.format,
+        quiet: cli.quiet,
+    };
     let done = |result: Result<()>| result.map(|()| 0);
     match cli.command {
         Command::Launch(args) => done(create::run(&context, args, true).await),
@@ -64,7 +68,9 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             done(lifecycle::change(&context, "restart", &args.names, args.force, args.timeout).await)
         }
         Command::Freeze(args) => done(lifecycle::change(&context, "freeze", &args.names, false, -1).await),
-        Command::Unfreeze(args) => done(lifecycle::change(&context, "unfreeze", &args.names, false, -1).await),
+        Command::Unfreeze(args) => {
+            done(lifecycle::change(&context, "unfreeze", &args.names, false, -1).await)
+        }
         Command::Exec(args) => exec::run(&context, args).await,
         Command::Console(args) => done(console::run(&context, args).await),
         Command::Delete(args) => done(lifecycle::delete(&context, &args.names, args.force).await),
@@ -94,7 +100,10 @@ fn documents(value: Value) -> Result<Vec<Value>> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(list) => Ok(list),
-        other => Err(Error::protocol("a list", format!("a list was expected, not {other}"))),
+        other => Err(Error::protocol(
+            "a list",
+            format!("a list was expected, not {other}"),
+        )),
     }
 }
 
@@ -113,5 +122,12 @@ where
             failed += 1;
         }
     }
-    if failed > 0 { Err(Error::Some { failed, total: names.len() }) } else { Ok(()) }
+    if failed > 0 {
+        Err(Error::Some {
+            failed,
+            total: names.len(),
+        })
+    } else {
+        Ok(())
+    }
 }

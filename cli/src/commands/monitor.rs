@@ -19,7 +19,11 @@ pub(super) async fn run(context: &Context, args: args::Monitor) -> Result<()> {
     if args.all_projects {
         query.push("all-projects=true".to_owned());
     }
-    let path = format!("/1.0/events{}{}", if query.is_empty() { "" } else { "?" }, query.join("&"));
+    let path = format!(
+        "/1.0/events{}{}",
+        if query.is_empty() { "" } else { "?" },
+        query.join("&")
+    );
     let mut socket = context.client.websocket(&path).await?;
     loop {
         tokio::select! {

@@ -9,12 +9,30 @@ use crate::error::Result;
 use crate::output::{self, Column, text};
 
 const COLUMNS: [Column; 6] = [
-    Column { title: "ID", cell: |o| text(&o["id"]) },
-    Column { title: "TYPE", cell: |o| text(&o["class"]).to_uppercase() },
-    Column { title: "DESCRIPTION", cell: |o| text(&o["description"]) },
-    Column { title: "STATE", cell: |o| text(&o["status"]).to_uppercase() },
-    Column { title: "CANCELABLE", cell: |o| if o["may_cancel"] == true { "YES" } else { "NO" }.to_owned() },
-    Column { title: "CREATED", cell: |o| text(&o["created_at"]).chars().take(19).collect() },
+    Column {
+        title: "ID",
+        cell: |o| text(&o["id"]),
+    },
+    Column {
+        title: "TYPE",
+        cell: |o| text(&o["class"]).to_uppercase(),
+    },
+    Column {
+        title: "DESCRIPTION",
+        cell: |o| text(&o["description"]),
+    },
+    Column {
+        title: "STATE",
+        cell: |o| text(&o["status"]).to_uppercase(),
+    },
+    Column {
+        title: "CANCELABLE",
+        cell: |o| if o["may_cancel"] == true { "YES" } else { "NO" }.to_owned(),
+    },
+    Column {
+        title: "CREATED",
+        cell: |o| text(&o["created_at"]).chars().take(19).collect(),
+    },
 ];
 
 /// Does one verb.
@@ -34,11 +52,17 @@ pub(super) async fn run(context: &Context, verb: args::Operation) -> Result<()> 
             output::list(context.format, &COLUMNS, &operations)
         }
         args::Operation::Show { id } => {
-            let operation = context.client.get_value(&format!("/1.0/operations/{}", escape(&id))).await?;
+            let operation = context
+                .client
+                .get_value(&format!("/1.0/operations/{}", escape(&id)))
+                .await?;
             output::document(context.format, &operation)
         }
         args::Operation::Cancel { id } => {
-            context.client.call(Method::DELETE, &format!("/1.0/operations/{}", escape(&id)), None).await?;
+            context
+                .client
+                .call(Method::DELETE, &format!("/1.0/operations/{}", escape(&id)), None)
+                .await?;
             context.remark(format!("Operation {id} cancelled"));
             Ok(())
         }

@@ -13,19 +13,30 @@ pub(super) async fn run(context: &Context, args: args::Query) -> Result<()> {
     let method = Method::from_bytes(args.request.to_uppercase().as_bytes())
         .map_err(|_| Error::Usage(format!("'{}' is no HTTP method", args.request)))?;
     if !args.path.starts_with('/') {
-        return Err(Error::Usage(format!("'{}' is no path; it begins with /1.0", args.path)));
+        return Err(Error::Usage(format!(
+            "'{}' is no path; it begins with /1.0",
+            args.path
+        )));
     }
     let body: Option<Value> = match &args.data {
-        Some(text) => {
-            Some(serde_json::from_str(text).map_err(|err| Error::Usage(format!("--data is no JSON: {err}")))?)
-        }
+        Some(text) => Some(
+            serde_json::from_str(text).map_err(|err| Error::Usage(format!("--data is no JSON: {err}")))?,
+        ),
         None => None,
     };
     let answer = context.client.call(method, &args.path, body.as_ref()).await?;
-    let metadata = if args.wait { context.client.finish(answer, "Waiting").await? } else { answer.metadata };
+    let metadata = if args.wait {
+        context.client.finish(answer, "Waiting").await?
+    } else {
+        answer.metadata
+    };
     if metadata.is_null() {
         return Ok(());
     }
-    let format = if context.format == Format::Yaml { Format::Yaml } else { Format::Json };
+    let format = if context.format == Format::Yaml {
+        Format::Yaml
+    } else {
+        Format::Json
+    };
     output::document(format, &metadata)
 }

@@ -15,11 +15,18 @@ use crate::terminal;
 const CHUNK: usize = 32 << 10;
 
 /// Opens the websocket `name` of the operation in `document`.
-pub(super) async fn open(client: &Client, operation: &str, document: &Value, name: &str) -> Result<WebSocket> {
+pub(super) async fn open(
+    client: &Client,
+    operation: &str,
+    document: &Value,
+    name: &str,
+) -> Result<WebSocket> {
     let secret = document["metadata"]["fds"][name]
         .as_str()
         .ok_or_else(|| Error::protocol(operation, format!("the operation has no websocket '{name}'")))?;
-    client.websocket(&format!("{operation}/websocket?secret={}", escape(secret))).await
+    client
+        .websocket(&format!("{operation}/websocket?secret={}", escape(secret)))
+        .await
 }
 
 /// Sends what can be read until its end, which is told by an empty text frame.

@@ -54,7 +54,11 @@ pub(crate) fn document(format: Format, document: &Value) -> Result<()> {
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| {
-        if text.is_empty() || text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }
+        if text.is_empty() || text.ends_with('\n') {
+            Ok(())
+        } else {
+            out.write_all(b"\n")
+        }
     });
     match written.and_then(|()| out.flush()) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -86,9 +90,13 @@ pub(crate) fn yaml(value: &Value) -> Result<String> {
 
 fn csv(columns: &[Column], documents: &[Value]) -> Result<String> {
     let broken = |err: csv::Error| Error::Usage(format!("cannot write this as CSV: {err}"));
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(false)
+        .from_writer(Vec::new());
     for document in documents {
-        writer.write_record(columns.iter().map(|column| (column.cell)(document))).map_err(broken)?;
+        writer
+            .write_record(columns.iter().map(|column| (column.cell)(document)))
+            .map_err(broken)?;
     }
     let bytes = writer.into_inner().map_err(|err| Error::Usage(err.to_string()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -112,7 +120,11 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes}B") } else { format!("{value:.2}{}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes}B")
+    } else {
+        format!("{value:.2}{}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,22 @@ use serde_json::json;
 use super::*;
 
 const COLUMNS: [Column; 2] = [
-    Column { title: "NAME", cell: |d| text(&d["name"]) },
-    Column { title: "NOTE", cell: |d| text(&d["note"]) },
+    Column {
+        title: "NAME",
+        cell: |d| text(&d["name"]),
+    },
+    Column {
+        title: "NOTE",
+        cell: |d| text(&d["note"]),
+    },
 ];
 
 #[test]
 fn csv_quotes_what_needs_it_and_has_no_header() {
-    let documents = [json!({"name": "c1", "note": "a,b"}), json!({"name": "c2", "note": null})];
+    let documents = [
+        json!({"name": "c1", "note": "a,b"}),
+        json!({"name": "c2", "note": null}),
+    ];
     assert_eq!(csv(&COLUMNS, &documents).unwrap(), "c1,\"a,b\"\nc2,\n");
 }
 
