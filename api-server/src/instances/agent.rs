@@ -10,7 +10,10 @@ use crate::{ApiError, Daemon};
 /// A fresh connection to the agent inside.
 pub async fn connect(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<UnixStream, ApiError> {
     let run_dir = running.run_dir.clone();
-    let stream = daemon.instances.with_driver(running.kind, move |driver| driver.agent(&run_dir)).await?;
+    let stream = daemon
+        .instances
+        .with_driver(running.kind, move |driver| driver.agent(&run_dir))
+        .await?;
     stream.set_nonblocking(true)?;
     Ok(UnixStream::from_std(stream)?)
 }

@@ -35,7 +35,11 @@ pub(super) async fn attach(
     .map_err(|error| error.context("Failed to reach the console"))?;
     let console = UnixStream::from_std(stream)?;
     resize(daemon, running, post.width, post.height).await;
-    let controlling = tokio::spawn(handle_control(Arc::clone(daemon), Arc::clone(running), context.clone()));
+    let controlling = tokio::spawn(handle_control(
+        Arc::clone(daemon),
+        Arc::clone(running),
+        context.clone(),
+    ));
     let cancelled = context.cancelled();
     tokio::select! {
         () = join(socket, console) => {}
@@ -68,13 +72,10 @@ async fn join(socket: WebSocket, console: UnixStream) {
     let inward = async {
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(data) => {
-                    if writer.write_all(&data).await.is_err() {
-                        break;
-                    }
-                }
-                Message::Text(_) | Message::Close(_) => break,
-                _ => {}
+                Message::Binary(data) if writer.write_all(&data).await.is_ok() => {}
+                Message::Ping(_) | Message::Pong(_) => {}
+                // Any text frame ends the stream, and so does a console that is gone.
+                Message::Binary(_) | Message::Text(_) | Message::Close(_) => break,
             }
         }
     };
@@ -89,15 +90,21 @@ async fn resize(daemon: &Arc<Daemon>, running: &Arc<Running>, width: u16, height
         return;
     }
     let run_dir = running.run_dir.clone();
-    let done =
-        daemon.instances.with_driver(running.kind, move |driver| driver.console_size(&run_dir, width, height)).await;
+    let done = daemon
+        .instances
+        .with_driver(running.kind, move |driver| {
+            driver.console_size(&run_dir, width, height)
+        })
+        .await;
     if let Err(error) = done {
         tracing::debug!(%error, "the console keeps its size");
     }
 }
 
 async fn handle_control(daemon: Arc<Daemon>, running: Arc<Running>, context: OperationContext) {
-    let Ok(mut socket) = context.websocket("control").await else { return };
+    let Ok(mut socket) = context.websocket("control").await else {
+        return;
+    };
     while let Some(Ok(message)) = socket.recv().await {
         let Message::Text(text) = message else { continue };
         if let Ok(message) = serde_json::from_str::<InstanceExecControl>(&text)

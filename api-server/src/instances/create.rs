@@ -3,43 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{Image, InstanceSource, InstanceType, InstancesPost, Map, Timestamp};
+use api::{Image, InstanceType, InstancesPost, Map, Timestamp};
 use serde_json::{Value, json};
 use storage::{ContentType, Pool};
 
+use super::content::{self, Content};
 use super::crash::{self, Step};
 use super::devices::RootDisk;
 use super::image_volume;
 use super::lock::InstanceLock;
 use super::manager::blocking;
 use super::record::{self, InstanceRecord, Phase, SnapshotRecord};
-use super::{delete, events, ids, ports, start, validate};
+use super::{delete, events, ids, names, ports, start, validate};
 use crate::operations::OperationContext;
-use crate::projects::{self, Feature};
 use crate::request::Requestor;
 use crate::store::{self, Revision, StoreError, keys};
 use crate::{ApiError, Daemon};
 
 /// Size of a virtual machine's root disk when nobody says: Incus' 10 GiB. It is sparse.
 pub const DEFAULT_VM_DISK: u64 = 10 << 30;
-
-/// Where the content of a new instance comes from, found and checked.
-#[derive(Debug, Clone)]
-pub enum Content {
-    /// An image.
-    Image(Box<Image>),
-    /// Nothing.
-    Empty,
-    /// Another instance.
-    Copy {
-        /// The instance.
-        source: Box<InstanceRecord>,
-        /// One of its snapshots.
-        snapshot: Option<String>,
-        /// Its snapshots, which come along.
-        history: Vec<SnapshotRecord>,
-    },
-}
 
 /// A new instance, checked: everything a client can do wrong has been found.
 #[derive(Debug)]
@@ -76,23 +58,38 @@ impl NewInstance {
 /// Checks a request for a new instance.
 pub fn check(daemon: &Arc<Daemon>, project: &str, post: InstancesPost) -> Result<NewInstance, ApiError> {
     let put = post.put;
-    let name = if post.name.is_empty() { free_name(daemon, project)? } else { post.name };
+    let name = if post.name.is_empty() {
+        names::free(daemon, project)?
+    } else {
+        post.name
+    };
     validate::instance_name(&name)?;
     if put.stateful || post.source.live && post.source.kind == "migration" {
-        return Err(ApiError::bad_request("Stateful instances are not supported by this server"));
+        return Err(ApiError::bad_request(
+            "Stateful instances are not supported by this server",
+        ));
     }
     if !post.instance_type.is_empty() {
-        return Err(ApiError::bad_request(format!("Unknown instance type {:?}", post.instance_type)));
+        return Err(ApiError::bad_request(format!(
+            "Unknown instance type {:?}",
+            post.instance_type
+        )));
     }
-    let content = find_content(daemon, project, &post.source)?;
+    let content = content::find(daemon, project, &post.source)?;
     let kind = match (&content, post.kind.as_str()) {
         (Content::Copy { source, .. }, "") => source.kind,
         (Content::Copy { source, .. }, word) if validate::kind(word)? != source.kind => {
-            return Err(ApiError::bad_request("Instance type should not be specified or should match source type"));
+            return Err(ApiError::bad_request(
+                "Instance type should not be specified or should match source type",
+            ));
         }
         (Content::Image(image), "") if image.kind == "virtual-machine" => InstanceType::VirtualMachine,
-        (Content::Image(image), word) if image.kind == "virtual-machine" && validate::kind(word)? == InstanceType::Container => {
-            return Err(ApiError::bad_request("Requested image's type 'virtual-machine' doesn't match instance type 'container'"));
+        (Content::Image(image), word)
+            if image.kind == "virtual-machine" && validate::kind(word)? == InstanceType::Container =>
+        {
+            return Err(ApiError::bad_request(
+                "Requested image's type 'virtual-machine' doesn't match instance type 'container'",
+            ));
         }
         (_, word) => validate::kind(word)?,
     };
@@ -120,7 +117,9 @@ pub fn check(daemon: &Arc<Daemon>, project: &str, post: InstancesPost) -> Result
         _ => daemon.server.architecture.clone(),
     };
     if architecture != daemon.server.architecture {
-        return Err(ApiError::bad_request(format!("Requested architecture isn't supported by this host: {architecture}")));
+        return Err(ApiError::bad_request(format!(
+            "Requested architecture isn't supported by this host: {architecture}"
+        )));
     }
     let mut record = InstanceRecord {
         name,
@@ -138,11 +137,20 @@ pub fn check(daemon: &Arc<Daemon>, project: &str, post: InstancesPost) -> Result
         phase: Phase::Creating,
     };
     give_identity(&mut record, &checked.devices.nics);
-    Ok(NewInstance { record, content, root: checked.devices.root, start: post.start })
+    Ok(NewInstance {
+        record,
+        content,
+        root: checked.devices.root,
+        start: post.start,
+    })
 }
 
 /// A copy takes what the request does not say from its source, but not what makes an instance itself.
-fn inherited(source: &InstanceRecord, config: Map, devices: BTreeMap<String, Map>) -> (Map, BTreeMap<String, Map>) {
+fn inherited(
+    source: &InstanceRecord,
+    config: Map,
+    devices: BTreeMap<String, Map>,
+) -> (Map, BTreeMap<String, Map>) {
     let mut merged = source.config.clone();
     merged.extend(config);
     merged.retain(|key, _| !key.starts_with("volatile.") || key == "volatile.base_image");
@@ -154,7 +162,9 @@ fn inherited(source: &InstanceRecord, config: Map, devices: BTreeMap<String, Map
 /// What tells this instance from every other one.
 fn give_identity(record: &mut InstanceRecord, nics: &[super::devices::Nic]) {
     let uuid = uuid::Uuid::new_v4().to_string();
-    record.config.retain(|key, _| !key.starts_with("volatile.") || key == "volatile.base_image");
+    record
+        .config
+        .retain(|key, _| !key.starts_with("volatile.") || key == "volatile.base_image");
     record.set_volatile("uuid.generation", Some(uuid.clone()));
     record.set_volatile("uuid", Some(uuid));
     record.set_volatile("cloud-init.instance-id", Some(uuid::Uuid::new_v4().to_string()));
@@ -167,95 +177,6 @@ fn give_identity(record: &mut InstanceRecord, nics: &[super::devices::Nic]) {
         if nic.hwaddr.is_none() {
             let hwaddr = ports::hwaddr(record, nic).to_string();
             record.set_volatile(&format!("{}.hwaddr", nic.device), Some(hwaddr));
-        }
-    }
-}
-
-fn find_content(daemon: &Arc<Daemon>, project: &str, source: &InstanceSource) -> Result<Content, ApiError> {
-    match source.kind.as_str() {
-        "none" => Ok(Content::Empty),
-        "image" => {
-            if !source.server.is_empty() {
-                return Err(ApiError::bad_request("Images of other servers are not supported yet: import the image first"));
-            }
-            find_image(daemon, project, source).map(|image| Content::Image(Box::new(image)))
-        }
-        "copy" => find_copy(daemon, project, source),
-        "migration" => Err(ApiError::bad_request("Migration between servers is not supported")),
-        other => Err(ApiError::bad_request(format!("Unknown source type {other:?}"))),
-    }
-}
-
-/// The image that a source names, by fingerprint (or its start), alias or properties.
-pub fn find_image(daemon: &Arc<Daemon>, project: &str, source: &InstanceSource) -> Result<Image, ApiError> {
-    let project = projects::effective(&*daemon.store, project, Feature::Images)?;
-    let fingerprint = if !source.fingerprint.is_empty() {
-        source.fingerprint.clone()
-    } else if !source.alias.is_empty() {
-        let key = keys::alias(&project, &source.alias);
-        let found = store::get_as::<api::ImageAliasesEntry>(&*daemon.store, &key)?;
-        found.ok_or_else(|| ApiError::not_found("Image alias"))?.0.target
-    } else {
-        return Err(ApiError::bad_request("Must specify one of alias, fingerprint or properties for init from image"));
-    };
-    if let Some((image, _)) = store::get_as::<Image>(&*daemon.store, &keys::image(&project, &fingerprint))? {
-        return Ok(image);
-    }
-    let is_prefix = fingerprint.len() >= 4 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut found: Vec<(Image, _)> = match is_prefix {
-        true => store::list_as(&*daemon.store, &keys::image(&project, &fingerprint))?,
-        false => Vec::new(),
-    };
-    match (found.pop(), found.is_empty()) {
-        (Some((image, _)), true) => Ok(image),
-        (Some(_), false) => Err(ApiError::bad_request("More than one image matches")),
-        (None, _) => Err(ApiError::not_found("Image")),
-    }
-}
-
-fn find_copy(daemon: &Arc<Daemon>, project: &str, source: &InstanceSource) -> Result<Content, ApiError> {
-    if source.source.is_empty() {
-        return Err(ApiError::bad_request("Must specify a source instance"));
-    }
-    let project = if source.project.is_empty() { project } else { &source.project };
-    let (name, snapshot) = match source.source.split_once('/') {
-        Some((name, snapshot)) => (name, Some(snapshot.to_owned())),
-        None => (source.source.as_str(), None),
-    };
-    let (mut found, _) = record::load(&*daemon.store, project, name)?;
-    if found.phase != Phase::Ready {
-        return Err(ApiError::bad_request(format!("Instance {name:?} is not complete")));
-    }
-    let mut history = Vec::new();
-    match &snapshot {
-        Some(snapshot) => {
-            let (then, _) = record::load_snapshot(&*daemon.store, project, name, snapshot)?;
-            found.config = then.config;
-            found.devices = then.devices;
-            found.profiles = then.profiles;
-        }
-        None if !source.instance_only => history = record::snapshots(&*daemon.store, project, name)?,
-        None => {}
-    }
-    Ok(Content::Copy { source: Box::new(found), snapshot, history })
-}
-
-/// A name for an instance whose maker does not care.
-fn free_name(daemon: &Arc<Daemon>, project: &str) -> Result<String, ApiError> {
-    const FIRST: [&str; 16] = [
-        "able", "bold", "calm", "deft", "eager", "fair", "gentle", "happy", "keen", "light", "merry", "noble", "proud",
-        "quick", "sunny", "warm",
-    ];
-    const SECOND: [&str; 16] = [
-        "badger", "crane", "dolphin", "egret", "falcon", "gecko", "heron", "ibex", "jackal", "koala", "lynx", "marten",
-        "newt", "otter", "puffin", "raven",
-    ];
-    loop {
-        let number: usize = rand::random::<u16>().into();
-        let name = format!("{}-{}", FIRST[number % 16], SECOND[number / 16 % 16]);
-        let name = if number / 256 % 2 == 0 { name } else { format!("{name}-{:04x}", rand::random::<u16>()) };
-        if daemon.store.get(&keys::instance(project, &name))?.is_none() {
-            return Ok(name);
         }
     }
 }
@@ -325,10 +246,22 @@ async fn fill(daemon: &Arc<Daemon>, new: &NewInstance, context: &OperationContex
     let pool = daemon.pools.get(&new.record.pool)?;
     match &new.content {
         Content::Image(image) => {
-            fill_from_image(daemon, &pool, &new.record, &image.fingerprint, new.root.size, Some(context)).await?;
+            fill_from_image(
+                daemon,
+                &pool,
+                &new.record,
+                &image.fingerprint,
+                new.root.size,
+                Some(context),
+            )
+            .await?;
         }
         Content::Empty => fill_empty(&pool, &new.record, new.root.size).await?,
-        Content::Copy { source, snapshot, history } => {
+        Content::Copy {
+            source,
+            snapshot,
+            history,
+        } => {
             copy(daemon, &pool, new, source, snapshot.as_deref()).await?;
             copy_history(daemon, &pool, new, source, history).await?;
         }
@@ -346,22 +279,42 @@ pub async fn fill_from_image(
     size: Option<u64>,
     context: Option<&OperationContext>,
 ) -> Result<(), ApiError> {
-    let content = if record.is_vm() { ContentType::Block } else { ContentType::Filesystem };
+    let content = if record.is_vm() {
+        ContentType::Block
+    } else {
+        ContentType::Filesystem
+    };
     let source = image_volume::ensure(daemon, pool, fingerprint, content, context).await?;
     crash::point(Step::CreateImageCached);
     let (pool, target) = (Arc::clone(pool), record.volume());
-    let size = if record.is_vm() { Some(size.unwrap_or(DEFAULT_VM_DISK)) } else { size };
+    let size = if record.is_vm() {
+        Some(size.unwrap_or(DEFAULT_VM_DISK))
+    } else {
+        size
+    };
     blocking(move || pool.copy_volume(&source, &target, size).map_err(ApiError::from)).await
 }
 
 /// Makes an instance's volume with nothing in it.
-pub async fn fill_empty(pool: &Arc<Pool>, record: &InstanceRecord, size: Option<u64>) -> Result<(), ApiError> {
+pub async fn fill_empty(
+    pool: &Arc<Pool>,
+    record: &InstanceRecord,
+    size: Option<u64>,
+) -> Result<(), ApiError> {
     let (pool, target, is_vm) = (Arc::clone(pool), record.volume(), record.is_vm());
-    let size = if is_vm { Some(size.unwrap_or(DEFAULT_VM_DISK)) } else { size };
+    let size = if is_vm {
+        Some(size.unwrap_or(DEFAULT_VM_DISK))
+    } else {
+        size
+    };
     blocking(move || {
         let fill = &mut |path: &std::path::Path| {
             if is_vm {
-                let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+                let file = std::fs::OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)?;
                 file.set_len(size.unwrap_or(DEFAULT_VM_DISK))?;
             } else {
                 std::fs::create_dir(path.join("rootfs"))?;
@@ -384,7 +337,9 @@ async fn copy(
     let (from, to) = (source.volume(), new.record.volume());
     let (pool, snapshot, size) = (Arc::clone(pool), snapshot.map(str::to_owned), new.root.size);
     if snapshot.is_some() && from_pool.name() != pool.name() {
-        return Err(ApiError::bad_request("A snapshot can only be copied within its storage pool"));
+        return Err(ApiError::bad_request(
+            "A snapshot can only be copied within its storage pool",
+        ));
     }
     blocking(move || {
         let copied = match snapshot {
@@ -411,8 +366,12 @@ async fn copy_history(
     for snapshot in history {
         let key = keys::snapshot(&new.record.project, &new.record.name, &snapshot.name);
         store::put_as(&*daemon.store, &key, snapshot, Revision::Any)?;
-        let (pool, from, to, name) =
-            (Arc::clone(pool), source.volume(), new.record.volume(), snapshot.name.clone());
+        let (pool, from, to, name) = (
+            Arc::clone(pool),
+            source.volume(),
+            new.record.volume(),
+            snapshot.name.clone(),
+        );
         blocking(move || pool.copy_snapshot(&from, &name, &to).map_err(ApiError::from)).await?;
     }
     Ok(())
@@ -420,7 +379,9 @@ async fn copy_history(
 
 /// Records when an image was used last. Nothing depends on it.
 fn touch_image(daemon: &Arc<Daemon>, new: &NewInstance) {
-    let Content::Image(image) = &new.content else { return };
+    let Content::Image(image) = &new.content else {
+        return;
+    };
     let key = keys::image(&image.project, &image.fingerprint);
     if let Ok(Some((mut image, document))) = store::get_as::<Image>(&*daemon.store, &key) {
         image.last_used_at = Timestamp::now();

@@ -38,12 +38,17 @@ pub(super) async fn finish(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Res
         if let Ok(pool) = &pool {
             let (pool, volume, snapshot) = (Arc::clone(pool), record.volume(), name.clone());
             blocking(move || match pool.snapshot_delete(&volume, &snapshot) {
-                Ok(()) | Err(storage::Error::SnapshotNotFound { .. } | storage::Error::VolumeNotFound(_)) => Ok(()),
+                Ok(()) | Err(storage::Error::SnapshotNotFound { .. } | storage::Error::VolumeNotFound(_)) => {
+                    Ok(())
+                }
                 Err(error) => Err(error.into()),
             })
             .await?;
         }
-        store.delete(&keys::snapshot(&record.project, &record.name, &name), Revision::Any)?;
+        store.delete(
+            &keys::snapshot(&record.project, &record.name, &name),
+            Revision::Any,
+        )?;
     }
     crash::point(Step::DeleteSnapshotsGone);
     // A pool that is not there has no volumes to remove; its absence must not make the instance immortal.
@@ -65,6 +70,11 @@ pub(super) async fn finish(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Res
 }
 
 fn snapshots_of(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Vec<(String, u64)>, ApiError> {
-    let found = daemon.store.list(&keys::snapshots(&record.project, &record.name))?;
-    Ok(found.iter().map(|document| (document.name().to_owned(), document.revision())).collect())
+    let found = daemon
+        .store
+        .list(&keys::snapshots(&record.project, &record.name))?;
+    Ok(found
+        .iter()
+        .map(|document| (document.name().to_owned(), document.revision()))
+        .collect())
 }

@@ -100,28 +100,59 @@ pub struct Nic {
 
 /// Keys of disks that are understood.
 const DISK_KEYS: [&str; 12] = [
-    "type", "path", "pool", "source", "size", "readonly", "shift", "required", "optional", "recursive",
-    "boot.priority", "propagation",
+    "type",
+    "path",
+    "pool",
+    "source",
+    "size",
+    "readonly",
+    "shift",
+    "required",
+    "optional",
+    "recursive",
+    "boot.priority",
+    "propagation",
 ];
 /// Keys of network cards that are understood.
 const NIC_KEYS: [&str; 13] = [
-    "type", "nictype", "network", "parent", "name", "hwaddr", "ipv4.address", "ipv6.address", "mtu", "host_name",
-    "security.port_isolation", "boot.priority", "queue.tx.length",
+    "type",
+    "nictype",
+    "network",
+    "parent",
+    "name",
+    "hwaddr",
+    "ipv4.address",
+    "ipv6.address",
+    "mtu",
+    "host_name",
+    "security.port_isolation",
+    "boot.priority",
+    "queue.tx.length",
 ];
 
 /// Reads the devices of a complete instance. The errors are Incus' where it has them.
 pub fn read(kind: InstanceType, devices: &Devices) -> Result<DeviceSet, ApiError> {
     let mut roots = Vec::new();
     let (mut disks, mut nics) = (Vec::new(), Vec::new());
-    let given: Vec<&str> = devices.values().filter_map(|keys| keys.get("name")).map(String::as_str).collect();
+    let given: Vec<&str> = devices
+        .values()
+        .filter_map(|keys| keys.get("name"))
+        .map(String::as_str)
+        .collect();
     let mut numbers = 0_u32..;
-    let mut next_free = || numbers.find_map(|number| {
-        let name = format!("eth{number}");
-        (!given.contains(&name.as_str())).then_some(name)
-    });
+    let mut next_free = || {
+        numbers.find_map(|number| {
+            let name = format!("eth{number}");
+            (!given.contains(&name.as_str())).then_some(name)
+        })
+    };
     for (device, keys) in devices {
         let entry = Entry { device, keys };
-        let free_name = if entry.get("type") == "nic" && entry.get("name").is_empty() { next_free() } else { None };
+        let free_name = if entry.get("type") == "nic" && entry.get("name").is_empty() {
+            next_free()
+        } else {
+            None
+        };
         let read = match entry.get("type") {
             "none" => Ok(()),
             "disk" if entry.get("path") == "/" && entry.get("source").is_empty() => {
@@ -130,25 +161,38 @@ pub fn read(kind: InstanceType, devices: &Devices) -> Result<DeviceSet, ApiError
             "disk" => entry.disk(kind).map(|disk| disks.push(disk)),
             "nic" => entry.nic(free_name).map(|nic| nics.push(nic)),
             "" => Err("Missing device type in config".to_owned()),
-            "gpu" | "infiniband" | "pci" | "proxy" | "tpm" | "unix-block" | "unix-char" | "unix-hotplug" | "usb" => {
-                Err(format!("Unsupported device type {:?}: this server has disk, nic and none", entry.get("type")))
-            }
+            "gpu" | "infiniband" | "pci" | "proxy" | "tpm" | "unix-block" | "unix-char" | "unix-hotplug"
+            | "usb" => Err(format!(
+                "Unsupported device type {:?}: this server has disk, nic and none",
+                entry.get("type")
+            )),
             other => Err(format!("Invalid device type {other:?}")),
         };
         read.map_err(|error| {
-            ApiError::bad_request(format!("Invalid devices: Device validation failed for {device:?}: {error}"))
+            ApiError::bad_request(format!(
+                "Invalid devices: Device validation failed for {device:?}: {error}"
+            ))
         })?;
     }
-    let refuse = |what: &str| ApiError::bad_request(format!("Invalid devices: Failed detecting root disk device: {what}"));
+    let refuse = |what: &str| {
+        ApiError::bad_request(format!(
+            "Invalid devices: Failed detecting root disk device: {what}"
+        ))
+    };
     let mut roots = roots.into_iter();
-    let root = roots.next().ok_or_else(|| refuse("No root device could be found"))?;
+    let root = roots
+        .next()
+        .ok_or_else(|| refuse("No root device could be found"))?;
     if roots.next().is_some() {
         return Err(refuse("More than one root device found"));
     }
     let mut names: Vec<&str> = nics.iter().map(|nic: &Nic| nic.name.as_str()).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(ApiError::bad_request(format!("Invalid devices: Duplicate NIC name {:?}", pair[0])));
+        return Err(ApiError::bad_request(format!(
+            "Invalid devices: Duplicate NIC name {:?}",
+            pair[0]
+        )));
     }
     Ok(DeviceSet { root, disks, nics })
 }
@@ -168,7 +212,11 @@ impl Entry<'_> {
     }
 
     fn known(&self, keys: &[&str]) -> Result<(), String> {
-        match self.keys.keys().find(|key| !keys.contains(&key.as_str()) && !key.starts_with("user.")) {
+        match self
+            .keys
+            .keys()
+            .find(|key| !keys.contains(&key.as_str()) && !key.starts_with("user."))
+        {
             Some(key) => Err(format!("Invalid device option {key:?}")),
             None => Ok(()),
         }
@@ -179,7 +227,10 @@ impl Entry<'_> {
         if value.is_empty() {
             return Ok(None);
         }
-        value.parse().map(Some).map_err(|_| format!("Invalid value for device option {key:?}: {value:?} is not {what}"))
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("Invalid value for device option {key:?}: {value:?} is not {what}"))
     }
 
     fn root(&self) -> Result<RootDisk, String> {
@@ -216,15 +267,22 @@ impl Entry<'_> {
             return Err("Disk entry is missing the required \"path\" property".to_owned());
         }
         if path.split('/').any(|part| part == "..") {
-            return Err(format!("Invalid value for device option \"path\": {path:?} goes up"));
+            return Err(format!(
+                "Invalid value for device option \"path\": {path:?} goes up"
+            ));
         }
         let source = if pool.is_empty() {
             if !source.starts_with('/') {
-                return Err(format!("Source path {source:?} is neither a path of the host nor, with \"pool\", a volume"));
+                return Err(format!(
+                    "Source path {source:?} is neither a path of the host nor, with \"pool\", a volume"
+                ));
             }
             DiskSource::Host(source.into())
         } else {
-            DiskSource::Volume { pool: pool.to_owned(), name: source.to_owned() }
+            DiskSource::Volume {
+                pool: pool.to_owned(),
+                name: source.to_owned(),
+            }
         };
         Ok(Disk {
             device: self.device.to_owned(),
@@ -255,7 +313,9 @@ impl Entry<'_> {
             network::check_interface_name(host_name).map_err(|error| error.to_string())?;
         }
         let address = |key: &str| match self.get(key) {
-            "none" => Err(format!("Invalid value for device option {key:?}: \"none\" is not supported, leave it out")),
+            "none" => Err(format!(
+                "Invalid value for device option {key:?}: \"none\" is not supported, leave it out"
+            )),
             _ => Ok(()),
         };
         address("ipv4.address")?;

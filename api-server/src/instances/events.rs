@@ -8,9 +8,16 @@ use crate::events::Lifecycle;
 use crate::request::Requestor;
 
 /// Tells that something happened to an instance.
-pub(super) fn tell(daemon: &Daemon, record: &InstanceRecord, action: &str, context: Option<Value>, who: &Requestor) {
-    let mut event =
-        Lifecycle::new(action, record.url()).instance(&record.project, &record.name).requestor(who);
+pub(super) fn tell(
+    daemon: &Daemon,
+    record: &InstanceRecord,
+    action: &str,
+    context: Option<Value>,
+    who: &Requestor,
+) {
+    let mut event = Lifecycle::new(action, record.url())
+        .instance(&record.project, &record.name)
+        .requestor(who);
     if let Some(context) = context {
         event = event.context(context);
     }
@@ -18,8 +25,18 @@ pub(super) fn tell(daemon: &Daemon, record: &InstanceRecord, action: &str, conte
 }
 
 /// Tells that something happened to a snapshot. Incus tells no instance name with these.
-pub(super) fn tell_snapshot(daemon: &Daemon, record: &InstanceRecord, snapshot: &str, action: &str, who: &Requestor) {
+pub(super) fn tell_snapshot(
+    daemon: &Daemon,
+    record: &InstanceRecord,
+    snapshot: &str,
+    action: &str,
+    who: &Requestor,
+) {
     let source = format!("/1.0/instances/{}/snapshots/{snapshot}", record.name);
     let source = source + &crate::projects::url_suffix(&record.project);
-    daemon.events.lifecycle(Lifecycle::new(action, source).project(&record.project).requestor(who));
+    daemon.events.lifecycle(
+        Lifecycle::new(action, source)
+            .project(&record.project)
+            .requestor(who),
+    );
 }

@@ -36,7 +36,11 @@ const DEFAULT_HEIGHT: u16 = 25;
 
 /// The websockets of a command.
 pub(super) fn socket_names(post: &InstanceExecPost) -> &'static [&'static str] {
-    if post.interactive { &["0", "control"] } else { &["0", "1", "2", "control"] }
+    if post.interactive {
+        &["0", "control"]
+    } else {
+        &["0", "1", "2", "control"]
+    }
 }
 
 /// The environment of a command: the instance's own variables, then the client's, and Incus' defaults for what is not set.
@@ -48,9 +52,14 @@ pub(super) fn environment(config: &Expanded, post: &InstanceExecPost) -> Map {
         .collect();
     environment.extend(post.environment.clone());
     let mut default = |key: &str, value: &str| {
-        environment.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        environment
+            .entry(key.to_owned())
+            .or_insert_with(|| value.to_owned());
     };
-    default("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    default(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
     default("LANG", "C.UTF-8");
     if post.user == 0 {
         default("HOME", "/root");
@@ -68,8 +77,16 @@ fn request(post: InstanceExecPost, environment: Map, has_input: bool) -> ExecReq
         group: post.group,
         terminal: post.interactive,
         // A client that does not know its size gets a terminal all the same, and Incus' is this large.
-        width: if post.interactive && post.width == 0 { DEFAULT_WIDTH } else { post.width },
-        height: if post.interactive && post.height == 0 { DEFAULT_HEIGHT } else { post.height },
+        width: if post.interactive && post.width == 0 {
+            DEFAULT_WIDTH
+        } else {
+            post.width
+        },
+        height: if post.interactive && post.height == 0 {
+            DEFAULT_HEIGHT
+        } else {
+            post.height
+        },
         stdin: has_input,
     }
 }
@@ -124,7 +141,9 @@ async fn refused(
     use guest_agent::client::ClientError;
     use guest_agent::protocol::ErrorKind;
     let answer = match error {
-        ClientError::Refused(refusal) if refusal.kind == ErrorKind::NotFound => Err(ApiError::bad_request("Command not found")),
+        ClientError::Refused(refusal) if refusal.kind == ErrorKind::NotFound => {
+            Err(ApiError::bad_request("Command not found"))
+        }
         ClientError::Refused(refusal) if refusal.kind == ErrorKind::Permission => {
             Err(ApiError::bad_request("Command not executable"))
         }
@@ -136,7 +155,12 @@ async fn refused(
         _ => None,
     };
     let mut sockets = vec![input];
-    sockets.extend(outputs.map(|(stdout, stderr)| [stdout, stderr]).into_iter().flatten());
+    sockets.extend(
+        outputs
+            .map(|(stdout, stderr)| [stdout, stderr])
+            .into_iter()
+            .flatten(),
+    );
     for socket in sockets {
         Output::Own(Box::new(socket)).finish().await;
     }
@@ -181,7 +205,10 @@ async fn drain(mut events: ExecEvents, stdout: Output, stderr: Option<Output>) -
     let mut stdout = Some(stdout);
     let mut stderr = stderr;
     let status = loop {
-        let event = events.next().await.unwrap_or(Err(guest_agent::client::ClientError::Closed));
+        let event = events
+            .next()
+            .await
+            .unwrap_or(Err(guest_agent::client::ClientError::Closed));
         match event {
             Ok(ExecEvent::Stdout(data)) if !data.is_empty() => pass(&mut stdout, data).await,
             Ok(ExecEvent::Stderr(data)) if !data.is_empty() => pass(&mut stderr, data).await,
@@ -229,7 +256,9 @@ async fn feed(mut source: SplitStream<WebSocket>, mut stdin: ExecInput) {
 
 /// Obeys a client's control messages. A client whose control socket breaks has gone away, and its command with it.
 async fn handle_control(context: OperationContext, control: ExecControl) {
-    let Ok(mut socket) = context.websocket("control").await else { return };
+    let Ok(mut socket) = context.websocket("control").await else {
+        return;
+    };
     while let Some(Ok(message)) = socket.recv().await {
         let text = match message {
             Message::Text(text) => text,
@@ -250,7 +279,10 @@ async fn handle_control(context: OperationContext, control: ExecControl) {
     let _ = control.signal(libc::SIGKILL).await;
 }
 
-async fn obey(message: &InstanceExecControl, control: &ExecControl) -> Result<(), guest_agent::client::ClientError> {
+async fn obey(
+    message: &InstanceExecControl,
+    control: &ExecControl,
+) -> Result<(), guest_agent::client::ClientError> {
     match message.command.as_str() {
         "window-resize" => match window_size(&message.args) {
             Some((width, height)) => control.resize(width, height).await,
@@ -293,13 +325,17 @@ pub(super) async fn without_websockets(
         Some(recording) => {
             tokio::fs::create_dir_all(&recording.folder).await?;
             let id = context.operation().id();
-            let open = |name: &str| tokio::fs::File::create(recording.folder.join(format!("exec_{id}.{name}")));
+            let open =
+                |name: &str| tokio::fs::File::create(recording.folder.join(format!("exec_{id}.{name}")));
             Some((open("stdout").await?, open("stderr").await?, 0))
         }
         None => None,
     };
     let status = loop {
-        let event = events.next().await.unwrap_or(Err(guest_agent::client::ClientError::Closed));
+        let event = events
+            .next()
+            .await
+            .unwrap_or(Err(guest_agent::client::ClientError::Closed));
         match (event.map_err(|error| agent::failed(&error))?, &mut files) {
             (ExecEvent::Exit(status), _) => break status,
             (ExecEvent::Stdout(data), Some((file, _, size))) if *size + data.len() <= MAX_RECORDED => {
@@ -313,7 +349,9 @@ pub(super) async fn without_websockets(
             _ => {}
         }
     };
-    let Some((mut stdout, mut stderr, _)) = files else { return Ok(Some(json!({ "return": status }))) };
+    let Some((mut stdout, mut stderr, _)) = files else {
+        return Ok(Some(json!({ "return": status })));
+    };
     stdout.flush().await?;
     stderr.flush().await?;
     let url = recording.map(|recording| recording.url).unwrap_or_default();

@@ -46,10 +46,14 @@ pub fn load_profiles(store: &dyn Store, project: &str, names: &[String]) -> Resu
     let project = projects::effective(store, project, Feature::Profiles)?;
     names
         .iter()
-        .map(|name| match store::get_as::<Profile>(store, &keys::profile(&project, name))? {
-            Some((profile, _)) => Ok(profile),
-            None => Err(ApiError::not_found("Profile").context(format!("Failed loading profile {name:?}"))),
-        })
+        .map(
+            |name| match store::get_as::<Profile>(store, &keys::profile(&project, name))? {
+                Some((profile, _)) => Ok(profile),
+                None => {
+                    Err(ApiError::not_found("Profile").context(format!("Failed loading profile {name:?}")))
+                }
+            },
+        )
         .collect()
 }
 

@@ -19,21 +19,31 @@ pub(super) async fn sftp(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Resul
             return Err(ApiError::bad_request("Instance is frozen"));
         }
         let stream = agent::connect(daemon, &running).await?;
-        return guest_agent::client::sftp(stream).await.map_err(|error| agent::failed(&error));
+        return guest_agent::client::sftp(stream)
+            .await
+            .map_err(|error| agent::failed(&error));
     }
     if record.is_vm() {
         return Err(ApiError::bad_request("Instance is not running"));
     }
-    let root = daemon.pools.get(&record.pool)?.path(&record.volume()).join("rootfs");
+    let root = daemon
+        .pools
+        .get(&record.pool)?
+        .path(&record.volume())
+        .join("rootfs");
     let stream = blocking(move || offline::serve(&root)).await?;
     stream.set_nonblocking(true)?;
-    guest_agent::client::sftp(UnixStream::from_std(stream)?).await.map_err(|error| agent::failed(&error))
+    guest_agent::client::sftp(UnixStream::from_std(stream)?)
+        .await
+        .map_err(|error| agent::failed(&error))
 }
 
 /// An SFTP session with the inside of an instance.
 pub(super) async fn session(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<SftpSession, ApiError> {
     let stream = sftp(daemon, record).await?;
-    SftpSession::new(stream).await.map_err(|error| ApiError::internal(format!("sftp session failed: {error}")))
+    SftpSession::new(stream)
+        .await
+        .map_err(|error| ApiError::internal(format!("sftp session failed: {error}")))
 }
 
 /// An error of an SFTP request, as an answer of the API.
@@ -73,7 +83,11 @@ pub(super) struct Wanted {
 }
 
 /// Gives a path owner and permissions.
-pub(super) async fn set_attributes(session: &SftpSession, path: &str, wanted: &Wanted) -> Result<(), ApiError> {
+pub(super) async fn set_attributes(
+    session: &SftpSession,
+    path: &str,
+    wanted: &Wanted,
+) -> Result<(), ApiError> {
     if wanted.uid.is_none() && wanted.gid.is_none() && wanted.mode.is_none() {
         return Ok(());
     }
@@ -85,11 +99,18 @@ pub(super) async fn set_attributes(session: &SftpSession, path: &str, wanted: &W
         attributes.gid = wanted.gid.or(now.gid);
     }
     attributes.permissions = wanted.mode;
-    session.set_metadata(path, attributes).await.map_err(|error| failed(&error))
+    session
+        .set_metadata(path, attributes)
+        .await
+        .map_err(|error| failed(&error))
 }
 
 /// How a file is opened to be written.
 pub(super) fn write_flags(append: bool) -> OpenFlags {
-    let mode = if append { OpenFlags::APPEND } else { OpenFlags::TRUNCATE };
+    let mode = if append {
+        OpenFlags::APPEND
+    } else {
+        OpenFlags::TRUNCATE
+    };
     OpenFlags::WRITE | OpenFlags::CREATE | mode
 }

@@ -30,7 +30,9 @@ impl IdRanges {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, (_, owner)| owner != key);
         let is_free = |taken: &BTreeMap<u32, (u32, InstanceKey)>, base: u32| {
-            let Some(end) = base.checked_add(size).filter(|end| base >= FIRST && *end <= LAST) else { return false };
+            let Some(end) = base.checked_add(size).filter(|end| base >= FIRST && *end <= LAST) else {
+                return false;
+            };
             let before = taken.range(..end).next_back();
             before.is_none_or(|(other, (len, _))| other + len <= base)
         };
@@ -44,7 +46,9 @@ impl IdRanges {
             }
             is_free(&taken, next).then_some(next)
         });
-        let base = base.ok_or_else(|| ApiError::bad_request(format!("No free range of {size} ids is left on this host")))?;
+        let base = base.ok_or_else(|| {
+            ApiError::bad_request(format!("No free range of {size} ids is left on this host"))
+        })?;
         taken.insert(base, (size, key.clone()));
         Ok(base)
     }
@@ -57,15 +61,23 @@ impl IdRanges {
 
     /// Takes an instance's range back.
     pub(super) fn release(&self, key: &InstanceKey) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, owner)| owner != key);
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (_, owner)| owner != key);
     }
 }
 
 /// The map of a range as Incus writes it into `volatile.idmap.*`; `[]` for no map.
 pub(super) fn volatile_map(range: Option<(u32, u32)>) -> String {
-    let Some((base, size)) = range else { return "[]".to_owned() };
+    let Some((base, size)) = range else {
+        return "[]".to_owned();
+    };
     let entry = |is_uid: bool| {
-        format!("{{\"Isuid\":{is_uid},\"Isgid\":{},\"Hostid\":{base},\"Nsid\":0,\"Maprange\":{size}}}", !is_uid)
+        format!(
+            "{{\"Isuid\":{is_uid},\"Isgid\":{},\"Hostid\":{base},\"Nsid\":0,\"Maprange\":{size}}}",
+            !is_uid
+        )
     };
     format!("[{},{}]", entry(true), entry(false))
 }

@@ -14,10 +14,18 @@ fn nobody_shares_ids_and_everybody_keeps_theirs() {
     // The gap that b leaves is used again, by whoever fits.
     ranges.release(&key("b"));
     assert_eq!(ranges.take(&key("d"), None, BLOCK).unwrap(), b);
-    assert_eq!(ranges.take(&key("e"), Some(c), BLOCK).unwrap(), b + BLOCK, "c still has its range");
+    assert_eq!(
+        ranges.take(&key("e"), Some(c), BLOCK).unwrap(),
+        b + BLOCK,
+        "c still has its range"
+    );
     ranges.release(&key("c"));
     assert_eq!(ranges.take(&key("c"), Some(c), BLOCK).unwrap(), c);
-    assert_eq!(ranges.take(&key("c"), Some(c), BLOCK).unwrap(), c, "asking again changes nothing");
+    assert_eq!(
+        ranges.take(&key("c"), Some(c), BLOCK).unwrap(),
+        c,
+        "asking again changes nothing"
+    );
 }
 
 #[test]
@@ -26,7 +34,11 @@ fn ranges_that_overlap_are_not_given_out() {
     ranges.adopt(&key("a"), FIRST + BLOCK, BLOCK);
     let wide = ranges.take(&key("b"), Some(FIRST), 2 * BLOCK).unwrap();
     assert_eq!(wide, FIRST + 2 * BLOCK);
-    assert_eq!(ranges.take(&key("c"), Some(5), BLOCK).unwrap(), FIRST, "low ids belong to the host");
+    assert_eq!(
+        ranges.take(&key("c"), Some(5), BLOCK).unwrap(),
+        FIRST,
+        "low ids belong to the host"
+    );
     assert!(ranges.take(&key("d"), None, u32::MAX).is_err());
 }
 

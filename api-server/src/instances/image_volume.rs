@@ -42,9 +42,17 @@ pub async fn ensure(
 ) -> Result<VolumeId, ApiError> {
     let tree = tree_id(fingerprint);
     let disk = disk_id(fingerprint);
-    let wanted = if content == ContentType::Block { disk.clone() } else { tree.clone() };
+    let wanted = if content == ContentType::Block {
+        disk.clone()
+    } else {
+        tree.clone()
+    };
     let turn = {
-        let mut turns = daemon.instances.image_volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = daemon
+            .instances
+            .image_volumes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(turns.entry(format!("{}/{fingerprint}", pool.name())).or_default())
     };
@@ -52,13 +60,19 @@ pub async fn ensure(
     if pool.exists(&wanted) {
         return Ok(wanted);
     }
-    let (meta, rootfs) = (daemon.paths.image(fingerprint), daemon.paths.image_rootfs(fingerprint));
+    let (meta, rootfs) = (
+        daemon.paths.image(fingerprint),
+        daemon.paths.image_rootfs(fingerprint),
+    );
     let context = progress.cloned();
     let pool = Arc::clone(pool);
     let made = wanted.clone();
     blocking(move || {
         if !pool.exists(&tree) {
-            let cancel = context.as_ref().map(OperationContext::cancelled).unwrap_or_default();
+            let cancel = context
+                .as_ref()
+                .map(OperationContext::cancelled)
+                .unwrap_or_default();
             let rootfs = rootfs.exists().then_some(rootfs);
             let fill = &mut |dest: &Path| unpack(&meta, rootfs.as_deref(), dest, context.as_ref(), &cancel);
             pool.create_volume(&tree, None, fill).map_err(ApiError::from)?;
@@ -67,7 +81,8 @@ pub async fn ensure(
             let source = pool.path(&tree).join("rootfs");
             let size = disk_size(&source)?;
             let fill = &mut |dest: &Path| images::make_root_disk(&source, dest, size).map_err(Into::into);
-            pool.create_volume(&disk, Some(size), fill).map_err(ApiError::from)?;
+            pool.create_volume(&disk, Some(size), fill)
+                .map_err(ApiError::from)?;
         }
         Ok(())
     })
@@ -89,7 +104,11 @@ fn unpack(
     let raised = AtomicBool::new(cancel.is_cancelled());
     let mut report = |done: u64| {
         raised.store(cancel.is_cancelled(), Ordering::Relaxed);
-        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+        let percent = done
+            .saturating_mul(100)
+            .checked_div(total)
+            .unwrap_or(100)
+            .min(100);
         if told != Some(percent)
             && let Some(context) = context
         {
@@ -100,7 +119,9 @@ fn unpack(
     };
     images::unpack(meta, rootfs, dest, &mut report, &raised)?;
     if !dest.join("rootfs").is_dir() {
-        return Err("this image is a disk with firmware in mind; Virga boots images with a root file system".into());
+        return Err(
+            "this image is a disk with firmware in mind; Virga boots images with a root file system".into(),
+        );
     }
     Ok(())
 }
@@ -122,19 +143,4 @@ fn disk_size(root: &Path) -> Result<u64, ApiError> {
         }
     }
     Ok((content + content / 8 + SPARE).next_multiple_of(1 << 20))
-}
-
-/// Removes the volumes of an image in all pools: for the end of the image.
-pub async fn forget(daemon: &Arc<Daemon>, fingerprint: &str) -> Result<(), ApiError> {
-    let pools = daemon.pools.all();
-    let ids = [disk_id(fingerprint), tree_id(fingerprint)];
-    blocking(move || {
-        for (_, pool) in pools {
-            for id in &ids {
-                pool.delete_volume(id).map_err(ApiError::from)?;
-            }
-        }
-        Ok(())
-    })
-    .await
 }

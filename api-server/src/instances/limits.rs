@@ -34,11 +34,18 @@ pub fn cpus(value: &str) -> Result<Option<Cpus>, ApiError> {
             _ => Ok(Some(Cpus::Count(count))),
         };
     }
-    let number = |text: &str| text.parse::<u32>().map_err(|_| invalid("limits.cpu", value, "use a number or a set such as 0-1,3"));
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .map_err(|_| invalid("limits.cpu", value, "use a number or a set such as 0-1,3"))
+    };
     for part in value.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if number(first)? > number(last)? {
-            return Err(invalid("limits.cpu", value, "a range goes from the lower to the higher number"));
+            return Err(invalid(
+                "limits.cpu",
+                value,
+                "a range goes from the lower to the higher number",
+            ));
         }
     }
     // Incus reads "1" as one processor and "1-1" as the one with number 1.
@@ -76,7 +83,11 @@ pub fn memory(value: &str) -> Result<Option<u64>, ApiError> {
         Some(Ok(percent @ 1..=100)) => Ok(Some(host_memory() / 100 * percent)),
         Some(_) => Err(invalid("limits.memory", value, "a share is 1% to 100%")),
         None => match crate::config_keys::parse_bytes(value) {
-            Ok(0) | Err(_) => Err(invalid("limits.memory", value, "use a size such as 512MiB, or a share such as 50%")),
+            Ok(0) | Err(_) => Err(invalid(
+                "limits.memory",
+                value,
+                "use a size such as 512MiB, or a share such as 50%",
+            )),
             Ok(bytes) => Ok(Some(bytes)),
         },
     }
@@ -111,7 +122,13 @@ pub fn of_container(config: &Expanded) -> Result<Limits, ApiError> {
 
 /// `limits.cpu.allowance`: `50%` is a weight under contention, `25ms/100ms` a hard quota.
 fn allowance(value: &str, limits: &mut Limits) -> Result<(), ApiError> {
-    let wrong = || invalid("limits.cpu.allowance", value, "use a share such as 50% or a quota such as 25ms/100ms");
+    let wrong = || {
+        invalid(
+            "limits.cpu.allowance",
+            value,
+            "use a share such as 50% or a quota such as 25ms/100ms",
+        )
+    };
     if value.is_empty() {
         return Ok(());
     }
@@ -120,9 +137,15 @@ fn allowance(value: &str, limits: &mut Limits) -> Result<(), ApiError> {
         limits.cpu_weight = Some(percent.clamp(1, 10_000));
         return Ok(());
     }
-    let milliseconds = |text: &str| text.strip_suffix("ms").and_then(|number| number.parse::<u64>().ok());
+    let milliseconds = |text: &str| {
+        text.strip_suffix("ms")
+            .and_then(|number| number.parse::<u64>().ok())
+    };
     let (quota, period) = value.split_once('/').ok_or_else(wrong)?;
-    let (quota, period) = (milliseconds(quota).ok_or_else(wrong)?, milliseconds(period).ok_or_else(wrong)?);
+    let (quota, period) = (
+        milliseconds(quota).ok_or_else(wrong)?,
+        milliseconds(period).ok_or_else(wrong)?,
+    );
     limits.cpu_quota_us = Some(quota.saturating_mul(1000));
     limits.cpu_period_us = Some(period.saturating_mul(1000));
     Ok(())
@@ -138,7 +161,13 @@ pub fn of_vm(config: &Expanded) -> Result<(u8, u64), ApiError> {
     let vcpus = u8::try_from(count)
         .ok()
         .filter(|count| *count <= vmm::config::MAX_VCPUS)
-        .ok_or_else(|| invalid("limits.cpu", &count.to_string(), "a virtual machine has at most 32 vCPUs"))?;
+        .ok_or_else(|| {
+            invalid(
+                "limits.cpu",
+                &count.to_string(),
+                "a virtual machine has at most 32 vCPUs",
+            )
+        })?;
     let memory = memory(config.get("limits.memory"))?.unwrap_or(DEFAULT_VM_MEMORY);
     Ok((vcpus, memory.next_multiple_of(4096)))
 }

@@ -26,15 +26,24 @@ impl Locks {
     pub fn take(&self, key: &InstanceKey, action: &'static str) -> Result<InstanceLock, ApiError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = held.get(key) {
-            return Err(ApiError::bad_request(format!("Instance is busy running a {other:?} operation")));
+            return Err(ApiError::bad_request(format!(
+                "Instance is busy running a {other:?} operation"
+            )));
         }
         held.insert(key.clone(), action);
-        Ok(InstanceLock { locks: self.clone(), key: key.clone() })
+        Ok(InstanceLock {
+            locks: self.clone(),
+            key: key.clone(),
+        })
     }
 
     /// What is being done to an instance.
     pub fn action(&self, key: &InstanceKey) -> Option<&'static str> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .copied()
     }
 }
 
@@ -53,7 +62,11 @@ impl InstanceLock {
 
 impl Drop for InstanceLock {
     fn drop(&mut self) {
-        self.locks.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.locks
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }
 

@@ -16,14 +16,30 @@ const ALIASES: [&str; 2] = ["lxc.log", "qemu.log"];
 
 /// A file's name is one plain component.
 fn check_name(name: &str) -> Result<(), ApiError> {
-    let fine = !name.is_empty() && !name.starts_with('.') && !name.contains('/') && !name.chars().any(char::is_control);
-    if fine { Ok(()) } else { Err(ApiError::bad_request(format!("Log file name {name:?} not valid"))) }
+    let fine = !name.is_empty()
+        && !name.starts_with('.')
+        && !name.contains('/')
+        && !name.chars().any(char::is_control);
+    if fine {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!("Log file name {name:?} not valid")))
+    }
 }
 
 /// Where a log file lies.
-fn path(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, name: &str) -> Result<PathBuf, ApiError> {
+fn path(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    folder: Option<&str>,
+    name: &str,
+) -> Result<PathBuf, ApiError> {
     check_name(name)?;
-    let name = if folder.is_none() && ALIASES.contains(&name) { SUPERVISOR_LOG } else { name };
+    let name = if folder.is_none() && ALIASES.contains(&name) {
+        SUPERVISOR_LOG
+    } else {
+        name
+    };
     let directory = daemon.instances.log_dir(record);
     Ok(match folder {
         Some(folder) => directory.join(folder).join(name),
@@ -32,7 +48,11 @@ fn path(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, nam
 }
 
 /// Names of all log files, or of those in a folder.
-pub(super) fn list(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>) -> Result<Vec<String>, ApiError> {
+pub(super) fn list(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    folder: Option<&str>,
+) -> Result<Vec<String>, ApiError> {
     let directory = daemon.instances.log_dir(record);
     let directory = folder.map_or(directory.clone(), |folder| directory.join(folder));
     let mut names = Vec::new();
@@ -67,13 +87,21 @@ pub(super) fn read(
 }
 
 /// Removes a log file; the one that the supervisor has open is emptied instead.
-pub(super) fn remove(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Option<&str>, name: &str) -> Result<(), ApiError> {
+pub(super) fn remove(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    folder: Option<&str>,
+    name: &str,
+) -> Result<(), ApiError> {
     let path = path(daemon, record, folder, name)?;
     if !path.is_file() {
         return Err(ApiError::not_found("Log file"));
     }
     if folder.is_none() {
-        std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(path)?;
     } else {
         std::fs::remove_file(path)?;
     }
@@ -81,12 +109,17 @@ pub(super) fn remove(daemon: &Arc<Daemon>, record: &InstanceRecord, folder: Opti
 }
 
 /// What the console has said: what was rotated away, and what came since.
-pub(super) fn console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<(Vec<u8>, SystemTime), ApiError> {
+pub(super) fn console(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+) -> Result<(Vec<u8>, SystemTime), ApiError> {
     let directory = daemon.instances.log_dir(record);
     let mut text = std::fs::read(directory.join("console.log.old")).unwrap_or_default();
     let current = directory.join("console.log");
     text.extend(std::fs::read(&current).unwrap_or_default());
-    let changed = std::fs::metadata(&current).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let changed = std::fs::metadata(&current)
+        .and_then(|metadata| metadata.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH);
     Ok((text, changed))
 }
 
@@ -96,7 +129,10 @@ pub(super) fn clear_console(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Re
     let _ = std::fs::remove_file(directory.join("console.log.old"));
     let current = directory.join("console.log");
     if current.exists() {
-        std::fs::OpenOptions::new().write(true).truncate(true).open(current)?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(current)?;
     }
     Ok(())
 }

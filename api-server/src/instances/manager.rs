@@ -171,12 +171,16 @@ impl Manager {
 
     /// The running instance of a name, or Incus' words for its absence.
     pub fn expect_running(&self, project: &str, name: &str) -> Result<Arc<Running>, ApiError> {
-        self.running(project, name).ok_or_else(|| ApiError::bad_request("Instance is not running"))
+        self.running(project, name)
+            .ok_or_else(|| ApiError::bad_request("Instance is not running"))
     }
 
     /// All that run.
     pub fn all_running(&self) -> Vec<(InstanceKey, Arc<Running>)> {
-        self.table().iter().map(|(key, running)| (key.clone(), Arc::clone(running))).collect()
+        self.table()
+            .iter()
+            .map(|(key, running)| (key.clone(), Arc::clone(running)))
+            .collect()
     }
 
     pub(super) fn insert(&self, key: InstanceKey, running: Arc<Running>) {

@@ -39,9 +39,15 @@ pub(super) fn read(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<Meta
 }
 
 /// Replaces the metadata.
-pub(super) fn write(daemon: &Arc<Daemon>, record: &InstanceRecord, metadata: &Metadata) -> Result<(), ApiError> {
+pub(super) fn write(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    metadata: &Metadata,
+) -> Result<(), ApiError> {
     if record.is_vm() {
-        return Err(ApiError::bad_request("Metadata of virtual machines belongs to their image and cannot be changed"));
+        return Err(ApiError::bad_request(
+            "Metadata of virtual machines belongs to their image and cannot be changed",
+        ));
     }
     let text = serde_norway::to_string(metadata).map_err(|error| ApiError::internal(error.to_string()))?;
     replace(&folder(daemon, record)?, FILE, text.as_bytes())
@@ -61,7 +67,13 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         && !name.starts_with('.')
         && !name.contains('/')
         && !name.chars().any(char::is_control);
-    if fine { Ok(()) } else { Err(ApiError::bad_request(format!("Invalid template filename {name:?}"))) }
+    if fine {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!(
+            "Invalid template filename {name:?}"
+        )))
+    }
 }
 
 /// Names of all templates.
@@ -100,13 +112,22 @@ pub(super) fn read_template(
 }
 
 /// Writes a template.
-pub(super) fn write_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str, text: &[u8]) -> Result<(), ApiError> {
+pub(super) fn write_template(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    name: &str,
+    text: &[u8],
+) -> Result<(), ApiError> {
     check_name(name)?;
     if record.is_vm() {
-        return Err(ApiError::bad_request("Templates of virtual machines belong to their image and cannot be changed"));
+        return Err(ApiError::bad_request(
+            "Templates of virtual machines belong to their image and cannot be changed",
+        ));
     }
     if text.len() > MAX_TEMPLATE {
-        return Err(ApiError::bad_request(format!("A template has at most {MAX_TEMPLATE} bytes")));
+        return Err(ApiError::bad_request(format!(
+            "A template has at most {MAX_TEMPLATE} bytes"
+        )));
     }
     let folder = folder(daemon, record)?.join("templates");
     std::fs::create_dir_all(&folder)?;
@@ -114,10 +135,16 @@ pub(super) fn write_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name
 }
 
 /// Removes a template.
-pub(super) fn remove_template(daemon: &Arc<Daemon>, record: &InstanceRecord, name: &str) -> Result<(), ApiError> {
+pub(super) fn remove_template(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    name: &str,
+) -> Result<(), ApiError> {
     check_name(name)?;
     if record.is_vm() {
-        return Err(ApiError::bad_request("Templates of virtual machines belong to their image and cannot be changed"));
+        return Err(ApiError::bad_request(
+            "Templates of virtual machines belong to their image and cannot be changed",
+        ));
     }
     match std::fs::remove_file(folder(daemon, record)?.join("templates").join(name)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ApiError::not_found("Template")),

@@ -7,6 +7,7 @@
 
 pub mod agent;
 mod console;
+mod content;
 mod crash;
 pub mod create;
 pub mod delete;
@@ -23,6 +24,7 @@ pub mod lock;
 mod logs;
 mod manager;
 mod metadata;
+mod names;
 mod netns;
 mod offline;
 pub mod plan;

@@ -14,12 +14,20 @@ use nix::sched::{CloneFlags, setns};
 
 /// All interfaces in the network namespace of a process; empty when it has just ended.
 pub(super) fn interfaces(pid: i32) -> BTreeMap<String, InstanceStateNetwork> {
-    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return BTreeMap::new() };
-    let reader = std::thread::Builder::new().name("netns-reader".to_owned()).stack_size(256 * 1024).spawn(move || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-        read().ok()
-    });
-    reader.ok().and_then(|thread| thread.join().ok().flatten()).unwrap_or_default()
+    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else {
+        return BTreeMap::new();
+    };
+    let reader = std::thread::Builder::new()
+        .name("netns-reader".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
+            read().ok()
+        });
+    reader
+        .ok()
+        .and_then(|thread| thread.join().ok().flatten())
+        .unwrap_or_default()
 }
 
 fn read() -> nix::Result<BTreeMap<String, InstanceStateNetwork>> {
@@ -28,7 +36,9 @@ fn read() -> nix::Result<BTreeMap<String, InstanceStateNetwork>> {
     let counters = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     for entry in getifaddrs()? {
         let name = entry.interface_name.clone();
-        let interface = found.entry(name.clone()).or_insert_with(|| describe(&entry, &counters));
+        let interface = found
+            .entry(name.clone())
+            .or_insert_with(|| describe(&entry, &counters));
         let Some(address) = &entry.address else { continue };
         if let Some(link) = address.as_link_addr() {
             let bytes = link.addr().unwrap_or_default();
@@ -59,7 +69,12 @@ fn describe(entry: &InterfaceAddress, counters: &str) -> InstanceStateNetwork {
         hwaddr: String::new(),
         host_name: String::new(),
         mtu: mtu(&entry.interface_name).unwrap_or_default(),
-        state: if flags.contains(InterfaceFlags::IFF_UP) { "up" } else { "down" }.to_owned(),
+        state: if flags.contains(InterfaceFlags::IFF_UP) {
+            "up"
+        } else {
+            "down"
+        }
+        .to_owned(),
         kind: kind.to_owned(),
     }
 }
@@ -93,9 +108,14 @@ fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
 
 /// A line of `net/dev`: eight numbers received, eight sent (proc(5)).
 fn find_counters(text: &str, name: &str) -> InstanceStateNetworkCounters {
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'));
-    let numbers: Vec<i64> =
-        line.unwrap_or_default().split_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
+    let line = text
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'));
+    let numbers: Vec<i64> = line
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|word| word.parse().unwrap_or_default())
+        .collect();
     let at = |index: usize| numbers.get(index).copied().unwrap_or_default();
     InstanceStateNetworkCounters {
         bytes_received: at(0),
@@ -119,7 +139,13 @@ fn mtu(name: &str) -> Option<i64> {
         *slot = byte as libc::c_char;
     }
     // SAFETY: SIOCGIFMTU reads the name of one ifreq, which lives across the call, and writes its MTU.
-    let answer = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCGIFMTU, &mut request) };
+    let answer = unsafe {
+        libc::ioctl(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::SIOCGIFMTU,
+            &mut request,
+        )
+    };
     // SAFETY: the call has succeeded, so the MTU is what the union holds.
     (answer == 0).then(|| i64::from(unsafe { request.ifr_ifru.ifru_mtu }))
 }

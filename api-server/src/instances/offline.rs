@@ -25,7 +25,10 @@ pub(super) fn serve(root: &Path) -> Result<UnixStream, ApiError> {
         .map_err(|_| ApiError::internal(format!("{} is no path", root.display())))?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(&program);
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // SAFETY: between fork and exec the closure makes only system calls, with memory that was prepared before the fork.
     unsafe {
         command.pre_exec(move || {
@@ -33,18 +36,28 @@ pub(super) fn serve(root: &Path) -> Result<UnixStream, ApiError> {
             Err(execute(&agent))
         });
     }
-    let mut child = command
-        .spawn()
-        .map_err(|error| ApiError::internal(format!("Failed to open the root file system {}: {error}", root.display())))?;
-    std::thread::Builder::new().name("offline-agent".to_owned()).stack_size(64 * 1024).spawn(move || {
-        // How it ended says nothing that the stream has not said.
-        drop(child.wait());
+    let mut child = command.spawn().map_err(|error| {
+        ApiError::internal(format!(
+            "Failed to open the root file system {}: {error}",
+            root.display()
+        ))
     })?;
+    std::thread::Builder::new()
+        .name("offline-agent".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            // How it ended says nothing that the stream has not said.
+            drop(child.wait());
+        })?;
     Ok(ours)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes the directory the root of this process, without devices and set-user-id.
@@ -52,9 +65,23 @@ fn enter(path: &CString) -> io::Result<()> {
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: all strings end with zero and live across the calls; null is allowed where it is passed (mount(2)).
     unsafe {
-        check(libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC))?;
-        check(libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()))?;
-        check(libc::mount(path.as_ptr(), path.as_ptr(), none, libc::MS_BIND, std::ptr::null()))?;
+        check(libc::unshare(
+            libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC,
+        ))?;
+        check(libc::mount(
+            none,
+            c"/".as_ptr(),
+            none,
+            libc::MS_REC | libc::MS_PRIVATE,
+            std::ptr::null(),
+        ))?;
+        check(libc::mount(
+            path.as_ptr(),
+            path.as_ptr(),
+            none,
+            libc::MS_BIND,
+            std::ptr::null(),
+        ))?;
         let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_NODEV | libc::MS_NOSUID;
         check(libc::mount(none, path.as_ptr(), none, flags, std::ptr::null()))?;
         check(libc::chroot(path.as_ptr()))?;

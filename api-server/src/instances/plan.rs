@@ -55,14 +55,22 @@ pub struct Port {
 impl Port {
     /// Largest packet.
     pub fn mtu(&self) -> Option<u32> {
-        self.nic.mtu.or_else(|| self.reserved.as_ref().map(|reserved| reserved.mtu))
+        self.nic
+            .mtu
+            .or_else(|| self.reserved.as_ref().map(|reserved| reserved.mtu))
     }
 
     /// Addresses with prefix lengths that are known before the start.
     pub fn addresses(&self) -> Vec<(IpAddr, u8)> {
-        let Some(reserved) = &self.reserved else { return Vec::new() };
-        let v4 = reserved.ipv4.map(|net| (IpAddr::V4(net.addr()), net.prefix_len()));
-        let v6 = reserved.ipv6.map(|net| (IpAddr::V6(net.addr()), net.prefix_len()));
+        let Some(reserved) = &self.reserved else {
+            return Vec::new();
+        };
+        let v4 = reserved
+            .ipv4
+            .map(|net| (IpAddr::V4(net.addr()), net.prefix_len()));
+        let v6 = reserved
+            .ipv6
+            .map(|net| (IpAddr::V6(net.addr()), net.prefix_len()));
         v4.into_iter().chain(v6).collect()
     }
 }

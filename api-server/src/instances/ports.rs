@@ -29,13 +29,24 @@ pub(super) fn bridge(daemon: &Daemon, project: &str, nic: &Nic) -> Result<String
         }
         NicParent::Network(name) => {
             let project = projects::effective(&*daemon.store, project, Feature::Networks)?;
-            let refuse = |error: ApiError| error.context(format!("Invalid devices: Device validation failed for {:?}", nic.device));
-            let Some((found, _)) = store::get_as::<api::Network>(&*daemon.store, &keys::network(&project, name))? else {
-                let error = ApiError::not_found("Network").context(format!("Error loading network config for {name:?}"));
+            let refuse = |error: ApiError| {
+                error.context(format!(
+                    "Invalid devices: Device validation failed for {:?}",
+                    nic.device
+                ))
+            };
+            let Some((found, _)) =
+                store::get_as::<api::Network>(&*daemon.store, &keys::network(&project, name))?
+            else {
+                let error = ApiError::not_found("Network")
+                    .context(format!("Error loading network config for {name:?}"));
                 return Err(refuse(error));
             };
             if found.kind != "bridge" {
-                let message = format!("Specified network type {:?} cannot be used by a bridged NIC", found.kind);
+                let message = format!(
+                    "Specified network type {:?} cannot be used by a bridged NIC",
+                    found.kind
+                );
                 return Err(refuse(ApiError::bad_request(message)));
             }
             Ok(name.clone())
@@ -46,7 +57,11 @@ pub(super) fn bridge(daemon: &Daemon, project: &str, nic: &Nic) -> Result<String
 /// The hardware address of a card: the device's, the one it had before, or a new one.
 pub(super) fn hwaddr(record: &InstanceRecord, nic: &Nic) -> HwAddr {
     nic.hwaddr
-        .or_else(|| record.volatile(&format!("{}.hwaddr", nic.device)).and_then(|text| text.parse().ok()))
+        .or_else(|| {
+            record
+                .volatile(&format!("{}.hwaddr", nic.device))
+                .and_then(|text| text.parse().ok())
+        })
         .unwrap_or_else(HwAddr::random)
 }
 
@@ -97,7 +112,11 @@ pub(super) fn forget(record: &mut InstanceRecord) {
 }
 
 /// Reserves addresses on the networks that are ours. Asking again gives the same ones.
-pub(super) async fn reserve(daemon: &Daemon, record: &InstanceRecord, ports: &mut [Port]) -> Result<(), ApiError> {
+pub(super) async fn reserve(
+    daemon: &Daemon,
+    record: &InstanceRecord,
+    ports: &mut [Port],
+) -> Result<(), ApiError> {
     for port in ports {
         if let NicParent::Network(network) = &port.nic.parent {
             let wanted = Reservation {
@@ -108,7 +127,10 @@ pub(super) async fn reserve(daemon: &Daemon, record: &InstanceRecord, ports: &mu
                 ipv6: port.nic.ipv6.map_or(Choice::Pick, Choice::Fixed),
             };
             let reserved = daemon.networks.reserve(network, &wanted).await.map_err(|error| {
-                ApiError::from(error).context(format!("Failed start validation for device {:?}", port.nic.device))
+                ApiError::from(error).context(format!(
+                    "Failed start validation for device {:?}",
+                    port.nic.device
+                ))
             })?;
             port.reserved = Some(reserved);
         }
@@ -121,10 +143,16 @@ pub(super) async fn reserve(daemon: &Daemon, record: &InstanceRecord, ports: &mu
 pub(super) async fn release(daemon: &Daemon, record: &InstanceRecord, nics: &[Nic]) -> Result<(), ApiError> {
     for nic in nics {
         if let NicParent::Network(network) = &nic.parent {
-            match daemon.networks.release(network, &reservation_key(record, &nic.device)).await {
+            match daemon
+                .networks
+                .release(network, &reservation_key(record, &nic.device))
+                .await
+            {
                 // A network that is gone has no reservations.
                 Ok(()) | Err(network::Error::NotFound { .. }) => {}
-                Err(error) => tracing::warn!(network, error = %crate::error::chain(&error), "reservation stays behind"),
+                Err(error) => {
+                    tracing::warn!(network, error = %crate::error::chain(&error), "reservation stays behind")
+                }
             }
         }
     }
@@ -141,7 +169,11 @@ pub(super) async fn open_taps(daemon: &Daemon, ports: &mut [Port]) -> Result<(),
             multi_queue: false,
             isolated: port.nic.isolated,
         };
-        let tap = daemon.networks.add_tap(&spec).await.map_err(|error| device_failed(port, error))?;
+        let tap = daemon
+            .networks
+            .add_tap(&spec)
+            .await
+            .map_err(|error| device_failed(port, error))?;
         port.tap = Some(tap);
     }
     Ok(())
@@ -169,7 +201,11 @@ pub(super) async fn plug_veths(daemon: &Daemon, ports: &[Port], pid: i32) -> Res
             preset,
             isolated: port.nic.isolated,
         };
-        daemon.networks.add_veth(&spec).await.map_err(|error| device_failed(port, error))?;
+        daemon
+            .networks
+            .add_veth(&spec)
+            .await
+            .map_err(|error| device_failed(port, error))?;
     }
     Ok(())
 }
@@ -177,7 +213,11 @@ pub(super) async fn plug_veths(daemon: &Daemon, ports: &[Port], pid: i32) -> Res
 /// Removes the links that a record tells of.
 pub(super) async fn unplug(daemon: &Daemon, record: &InstanceRecord) -> Result<(), ApiError> {
     for (_, host_name) in noted(record) {
-        daemon.networks.remove_link(&host_name).await.map_err(ApiError::from)?;
+        daemon
+            .networks
+            .remove_link(&host_name)
+            .await
+            .map_err(ApiError::from)?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use api::Map;
 use images::{Compression, PackSource, Packed};
 
 use super::manager::blocking;
-use super::record;
 use super::metadata;
+use super::record;
 use crate::{ApiError, Daemon};
 
 /// What is to become an image.
@@ -27,16 +27,31 @@ pub struct Publication {
 }
 
 /// Packs an instance that does not run, or a snapshot, as a unified image into the file `out`.
-pub async fn publish(daemon: &Arc<Daemon>, publication: Publication, out: PathBuf) -> Result<Packed, ApiError> {
-    let Publication { project, source, properties, expiry_date, compression } = publication;
+pub async fn publish(
+    daemon: &Arc<Daemon>,
+    publication: Publication,
+    out: PathBuf,
+) -> Result<Packed, ApiError> {
+    let Publication {
+        project,
+        source,
+        properties,
+        expiry_date,
+        compression,
+    } = publication;
     let (name, snapshot) = match source.split_once('/') {
         Some((name, snapshot)) => (name.to_owned(), Some(snapshot.to_owned())),
         None => (source, None),
     };
-    let lock = daemon.instances.locks.take(&(project.clone(), name.clone()), "publish")?;
+    let lock = daemon
+        .instances
+        .locks
+        .take(&(project.clone(), name.clone()), "publish")?;
     let (record, _) = record::load(&*daemon.store, &project, &name)?;
     if record.is_vm() {
-        return Err(ApiError::bad_request("Publishing virtual machines is not supported yet: publish a container"));
+        return Err(ApiError::bad_request(
+            "Publishing virtual machines is not supported yet: publish a container",
+        ));
     }
     let pool = daemon.pools.get(&record.pool)?;
     let tree = match &snapshot {
@@ -45,7 +60,9 @@ pub async fn publish(daemon: &Arc<Daemon>, publication: Publication, out: PathBu
             pool.snapshot_path(&record.volume(), snapshot)
         }
         None if daemon.instances.running(&project, &name).is_some() => {
-            return Err(ApiError::bad_request("The instance is currently running. Stop it first, or publish a snapshot"));
+            return Err(ApiError::bad_request(
+                "The instance is currently running. Stop it first, or publish a snapshot",
+            ));
         }
         None => pool.path(&record.volume()),
     };
@@ -66,8 +83,14 @@ fn pack(
     compression: Option<Compression>,
 ) -> Result<Packed, ApiError> {
     let (rootfs, templates) = (tree.join("rootfs"), tree.join("templates"));
-    let source =
-        PackSource { rootfs: &rootfs, metadata, templates: templates.is_dir().then_some(templates.as_path()) };
-    Ok(images::pack(&source, out, compression.unwrap_or(Compression::Gzip))?)
+    let source = PackSource {
+        rootfs: &rootfs,
+        metadata,
+        templates: templates.is_dir().then_some(templates.as_path()),
+    };
+    Ok(images::pack(
+        &source,
+        out,
+        compression.unwrap_or(Compression::Gzip),
+    )?)
 }
-

@@ -195,7 +195,11 @@ pub fn volume_id(kind: InstanceType, disk_name: &str) -> storage::VolumeId {
         InstanceType::Container => (storage::VolumeKind::Container, storage::ContentType::Filesystem),
         InstanceType::VirtualMachine => (storage::VolumeKind::VirtualMachine, storage::ContentType::Block),
     };
-    storage::VolumeId { kind, content, name: disk_name.to_owned() }
+    storage::VolumeId {
+        kind,
+        content,
+        name: disk_name.to_owned(),
+    }
 }
 
 /// The URL of an instance.
@@ -267,5 +271,7 @@ pub fn update<T>(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ApiError::conflict(format!("Instance {name:?} is being changed by too many others at once")))
+    Err(ApiError::conflict(format!(
+        "Instance {name:?} is being changed by too many others at once"
+    )))
 }

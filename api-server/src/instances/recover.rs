@@ -78,7 +78,10 @@ async fn expire_snapshots(daemon: Weak<Daemon>) {
 
 /// Whether the host has been restarted since the last daemon ran.
 fn note_boot(daemon: &Arc<Daemon>) -> Result<bool, ApiError> {
-    let now = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let now = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let earlier = store::get_as::<String>(&*daemon.store, BOOT_ID)?.map(|(id, _)| id);
     if earlier.as_deref() != Some(now.as_str()) {
         store::put_as(&*daemon.store, BOOT_ID, &now, Revision::Any)?;
@@ -86,7 +89,11 @@ fn note_boot(daemon: &Arc<Daemon>) -> Result<bool, ApiError> {
     Ok(earlier.is_some_and(|earlier| earlier != now))
 }
 
-async fn recover_one(daemon: &Arc<Daemon>, record: InstanceRecord, is_new_boot: bool) -> Result<Next, ApiError> {
+async fn recover_one(
+    daemon: &Arc<Daemon>,
+    record: InstanceRecord,
+    is_new_boot: bool,
+) -> Result<Next, ApiError> {
     let run_dir = daemon.instances.run_dir(&record);
     match &record.phase {
         Phase::Ready => {}
@@ -132,7 +139,9 @@ async fn adopt(daemon: &Arc<Daemon>, record: &InstanceRecord, found: Supervisor)
     let manager = &daemon.instances;
     let run_dir = manager.run_dir(record);
     let dir = run_dir.clone();
-    let report = manager.with_driver(record.kind, move |driver| driver.report(&dir)).await;
+    let report = manager
+        .with_driver(record.kind, move |driver| driver.report(&dir))
+        .await;
     let report = match report {
         Ok(report) if report.inside != Inside::Held => report,
         // Held: the daemon that made it has not lived to let it go. Silent: it can never be talked to again.
@@ -155,7 +164,14 @@ async fn adopt(daemon: &Arc<Daemon>, record: &InstanceRecord, found: Supervisor)
         Ok(())
     })?;
     tracing::info!(instance = record.name, pid = found.pid, "adopted");
-    let running = Arc::new(Running::new(record.kind, run_dir, found, report.pid, started_at, report.inside));
+    let running = Arc::new(Running::new(
+        record.kind,
+        run_dir,
+        found,
+        report.pid,
+        started_at,
+        report.inside,
+    ));
     manager.insert(key.clone(), Arc::clone(&running));
     watch::spawn(daemon, key, running);
     Ok(Next::Nothing)
@@ -163,9 +179,17 @@ async fn adopt(daemon: &Arc<Daemon>, record: &InstanceRecord, found: Supervisor)
 
 /// The ids that a running instance has, from what was written down before it was started.
 fn id_range(record: &InstanceRecord) -> Option<(u32, u32)> {
-    let base = record.volatile("idmap.base")?.parse().ok().filter(|base| *base > 0)?;
-    let map: serde_json::Value = serde_json::from_str(record.volatile("idmap.current").unwrap_or("[]")).ok()?;
-    let size = map.get(0).and_then(|entry| entry.get("Maprange")?.as_u64()).and_then(|size| u32::try_from(size).ok());
+    let base = record
+        .volatile("idmap.base")?
+        .parse()
+        .ok()
+        .filter(|base| *base > 0)?;
+    let map: serde_json::Value =
+        serde_json::from_str(record.volatile("idmap.current").unwrap_or("[]")).ok()?;
+    let size = map
+        .get(0)
+        .and_then(|entry| entry.get("Maprange")?.as_u64())
+        .and_then(|size| u32::try_from(size).ok());
     Some((base, size.unwrap_or(ids::BLOCK)))
 }
 
@@ -182,7 +206,9 @@ async fn end_supervisor(found: Option<Supervisor>) -> Result<(), ApiError> {
 async fn recover_snapshots(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
     for (snapshot, document) in store::list_as::<SnapshotRecord>(&*daemon.store, keys::SNAPSHOTS)? {
         let parts = keys::parts(document.key());
-        let (Some(project), Some(instance)) = (parts.get(1), parts.get(2)) else { continue };
+        let (Some(project), Some(instance)) = (parts.get(1), parts.get(2)) else {
+            continue;
+        };
         if let Ok((record, _)) = record::load(&*daemon.store, project, instance) {
             snapshots::recover(daemon, &record, &snapshot).await?;
         } else {
@@ -194,8 +220,10 @@ async fn recover_snapshots(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
 
 /// Run directories of no instance: the supervisor in them is ended, and they are removed.
 async fn sweep_run_dirs(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
-    let known: HashSet<String> =
-        record::all(&*daemon.store, None)?.iter().map(|(record, _)| record.disk_name()).collect();
+    let known: HashSet<String> = record::all(&*daemon.store, None)?
+        .iter()
+        .map(|(record, _)| record.disk_name())
+        .collect();
     for entry in std::fs::read_dir(daemon.paths.all_runs())?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if known.contains(&name) {
@@ -205,7 +233,10 @@ async fn sweep_run_dirs(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
         end_supervisor(supervisor::find(&entry.path())).await?;
         let dir = entry.path();
         // Of which kind it was is not known; what is not there is not cleaned up.
-        daemon.instances.with_driver(api::InstanceType::Container, move |driver| driver.clean_up(&dir)).await?;
+        daemon
+            .instances
+            .with_driver(api::InstanceType::Container, move |driver| driver.clean_up(&dir))
+            .await?;
         stop::remove_tree(&entry.path())?;
     }
     Ok(())

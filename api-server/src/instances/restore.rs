@@ -13,7 +13,11 @@ use crate::{ApiError, Daemon};
 
 /// Puts an instance back to a snapshot: content, configuration, devices and profiles. One that runs is stopped for it and
 /// started again. The caller holds the instance's lock and tells the event.
-pub(super) async fn restore(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<InstanceRecord, ApiError> {
+pub(super) async fn restore(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    snapshot: &str,
+) -> Result<InstanceRecord, ApiError> {
     let (project, name) = lock.key();
     record::load_snapshot(&*daemon.store, project, name, snapshot)?;
     let was_running = daemon.instances.running(project, name).is_some();
@@ -21,7 +25,9 @@ pub(super) async fn restore(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot:
         stop::stop(daemon, lock, true, 0).await?;
     }
     let (record, ()) = record::update(&*daemon.store, project, name, |record| {
-        record.phase = Phase::Restoring { snapshot: snapshot.to_owned() };
+        record.phase = Phase::Restoring {
+            snapshot: snapshot.to_owned(),
+        };
         Ok(())
     })?;
     let restored = finish(daemon, &record).await?;
@@ -47,11 +53,17 @@ pub(super) async fn rebuild(
     }
     let (record, ()) = record::update(&*daemon.store, project, name, |record| {
         record.config.retain(|key, _| !key.starts_with("image."));
-        let fingerprint = image.as_ref().map(|image| image.fingerprint.clone()).unwrap_or_default();
+        let fingerprint = image
+            .as_ref()
+            .map(|image| image.fingerprint.clone())
+            .unwrap_or_default();
         for (key, value) in image.iter().flat_map(|image| &image.properties) {
             record.config.insert(format!("image.{key}"), value.clone());
         }
-        record.set_volatile("base_image", Some(fingerprint.clone()).filter(|text| !text.is_empty()));
+        record.set_volatile(
+            "base_image",
+            Some(fingerprint.clone()).filter(|text| !text.is_empty()),
+        );
         record.phase = Phase::Rebuilding { fingerprint };
         Ok(())
     })?;
@@ -60,7 +72,10 @@ pub(super) async fn rebuild(
 }
 
 /// The steps after the record says what is being done. May be repeated.
-pub(super) async fn finish(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<InstanceRecord, ApiError> {
+pub(super) async fn finish(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+) -> Result<InstanceRecord, ApiError> {
     match &record.phase {
         Phase::Restoring { snapshot } => {
             let (then, _) = record::load_snapshot(&*daemon.store, &record.project, &record.name, snapshot)?;
@@ -101,7 +116,9 @@ async fn refill(
     record: &InstanceRecord,
     context: Option<&OperationContext>,
 ) -> Result<(), ApiError> {
-    let Phase::Rebuilding { fingerprint } = &record.phase else { return Ok(()) };
+    let Phase::Rebuilding { fingerprint } = &record.phase else {
+        return Ok(());
+    };
     let pool = daemon.pools.get(&record.pool)?;
     let config = expand::expand(&*daemon.store, record)?;
     let size = devices::read(record.kind, &config.devices)?.root.size;

@@ -27,9 +27,15 @@ pub(super) fn check(
     post: &InstanceSnapshotsPost,
 ) -> Result<NewSnapshot, ApiError> {
     if post.stateful {
-        return Err(ApiError::bad_request("Stateful snapshots are not supported by this server"));
+        return Err(ApiError::bad_request(
+            "Stateful snapshots are not supported by this server",
+        ));
     }
-    let name = if post.name.is_empty() { next_name(daemon, record)? } else { post.name.clone() };
+    let name = if post.name.is_empty() {
+        next_name(daemon, record)?
+    } else {
+        post.name.clone()
+    };
     validate::snapshot_name(&name)?;
     let expires_at = match post.expires_at {
         Some(moment) => moment,
@@ -47,11 +53,15 @@ fn default_expiry(text: &str) -> Result<Timestamp, ApiError> {
     }
     let life = config_keys::parse_duration(text).map_err(ApiError::bad_request)?;
     let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
-    Ok(Timestamp::from_unix(Timestamp::now().as_unix().saturating_add(seconds)))
+    Ok(Timestamp::from_unix(
+        Timestamp::now().as_unix().saturating_add(seconds),
+    ))
 }
 
 fn next_name(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<String, ApiError> {
-    let taken = daemon.store.list(&keys::snapshots(&record.project, &record.name))?;
+    let taken = daemon
+        .store
+        .list(&keys::snapshots(&record.project, &record.name))?;
     let next = taken
         .iter()
         .filter_map(|document| document.name().strip_prefix("snap")?.parse::<u64>().ok())
@@ -61,7 +71,11 @@ fn next_name(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Result<String, Ap
 }
 
 /// Makes a snapshot. The caller holds the instance's lock and tells the event.
-pub(super) async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewSnapshot) -> Result<(), ApiError> {
+pub(super) async fn create(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    new: &NewSnapshot,
+) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let config = expand::expand(&*daemon.store, &record)?;
@@ -84,14 +98,20 @@ pub(super) async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewS
     match store::put_as(&*daemon.store, &key, &snapshot, Revision::Absent) {
         Ok(_) => {}
         Err(StoreError::Conflict { .. }) => {
-            return Err(ApiError::conflict(format!("Snapshot {name:?} already exists", name = format!("{name}/{}", new.name))));
+            return Err(ApiError::conflict(format!(
+                "Snapshot {name:?} already exists",
+                name = format!("{name}/{}", new.name)
+            )));
         }
         Err(error) => return Err(error.into()),
     }
     let pool = daemon.pools.get(&record.pool)?;
     let (volume, snapshot_name) = (record.volume(), new.name.clone());
-    let made =
-        blocking(move || pool.snapshot_create(&volume, &snapshot_name).map_err(ApiError::from)).await;
+    let made = blocking(move || {
+        pool.snapshot_create(&volume, &snapshot_name)
+            .map_err(ApiError::from)
+    })
+    .await;
     if let Err(error) = made {
         daemon.store.delete(&key, Revision::Any)?;
         return Err(error.context("Create instance snapshot"));
@@ -102,16 +122,29 @@ pub(super) async fn create(daemon: &Arc<Daemon>, lock: &InstanceLock, new: &NewS
 }
 
 /// Removes a snapshot. The caller holds the instance's lock and tells the event.
-pub(super) async fn delete(daemon: &Arc<Daemon>, lock: &InstanceLock, snapshot: &str) -> Result<(), ApiError> {
+pub(super) async fn delete(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    snapshot: &str,
+) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let (mut found, _) = record::load_snapshot(&*daemon.store, project, name, snapshot)?;
     found.phase = Phase::Deleting;
-    store::put_as(&*daemon.store, &keys::snapshot(project, name, snapshot), &found, Revision::Any)?;
+    store::put_as(
+        &*daemon.store,
+        &keys::snapshot(project, name, snapshot),
+        &found,
+        Revision::Any,
+    )?;
     finish_delete(daemon, &record, snapshot).await
 }
 
-async fn finish_delete(daemon: &Arc<Daemon>, record: &InstanceRecord, snapshot: &str) -> Result<(), ApiError> {
+async fn finish_delete(
+    daemon: &Arc<Daemon>,
+    record: &InstanceRecord,
+    snapshot: &str,
+) -> Result<(), ApiError> {
     let pool = daemon.pools.get(&record.pool)?;
     let (volume, name) = (record.volume(), snapshot.to_owned());
     blocking(move || match pool.snapshot_delete(&volume, &name) {
@@ -119,17 +152,28 @@ async fn finish_delete(daemon: &Arc<Daemon>, record: &InstanceRecord, snapshot: 
         Err(error) => Err(error.into()),
     })
     .await?;
-    daemon.store.delete(&keys::snapshot(&record.project, &record.name, snapshot), Revision::Any)?;
+    daemon.store.delete(
+        &keys::snapshot(&record.project, &record.name, snapshot),
+        Revision::Any,
+    )?;
     Ok(())
 }
 
 /// Renames a snapshot. The caller holds the instance's lock and tells the event.
-pub(super) async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, from: &str, to: &str) -> Result<(), ApiError> {
+pub(super) async fn rename(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    from: &str,
+    to: &str,
+) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     validate::snapshot_name(to)?;
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let (mut found, _) = record::load_snapshot(&*daemon.store, project, name, from)?;
-    let (old_key, new_key) = (keys::snapshot(project, name, from), keys::snapshot(project, name, to));
+    let (old_key, new_key) = (
+        keys::snapshot(project, name, from),
+        keys::snapshot(project, name, to),
+    );
     if daemon.store.get(&new_key)?.is_some() {
         return Err(ApiError::conflict(format!("Name {to:?} already in use")));
     }
@@ -147,7 +191,12 @@ pub(super) async fn rename(daemon: &Arc<Daemon>, lock: &InstanceLock, from: &str
     move_record(daemon, &old_key, &new_key, found, to)
 }
 
-fn rename_on_disk(pool: &storage::Pool, volume: &storage::VolumeId, from: &str, to: &str) -> Result<(), ApiError> {
+fn rename_on_disk(
+    pool: &storage::Pool,
+    volume: &storage::VolumeId,
+    from: &str,
+    to: &str,
+) -> Result<(), ApiError> {
     let names = pool.snapshots(volume).map_err(ApiError::from)?;
     let has = |name: &str| names.iter().any(|known| known == name);
     if has(to) && !has(from) {
@@ -203,7 +252,12 @@ pub(super) fn set_expiry(
 ) -> Result<(), ApiError> {
     let (mut found, document) = record::load_snapshot(&*daemon.store, project, instance, snapshot)?;
     found.expires_at = expires_at;
-    store::put_as(&*daemon.store, document.key(), &found, Revision::Exact(document.revision()))?;
+    store::put_as(
+        &*daemon.store,
+        document.key(),
+        &found,
+        Revision::Exact(document.revision()),
+    )?;
     Ok(())
 }
 
@@ -215,13 +269,19 @@ pub(super) async fn remove_expired(daemon: &Arc<Daemon>) -> Result<(), ApiError>
             continue;
         }
         let parts = keys::parts(document.key());
-        let (Some(project), Some(instance)) = (parts.get(1), parts.get(2)) else { continue };
+        let (Some(project), Some(instance)) = (parts.get(1), parts.get(2)) else {
+            continue;
+        };
         // A busy instance's snapshot goes the next time.
         let key = ((*project).to_owned(), (*instance).to_owned());
-        let Ok(lock) = daemon.instances.locks.take(&key, "snapshot-delete") else { continue };
+        let Ok(lock) = daemon.instances.locks.take(&key, "snapshot-delete") else {
+            continue;
+        };
         match delete(daemon, &lock, &snapshot.name).await {
             Ok(()) => tracing::info!(instance, snapshot = snapshot.name, "expired snapshot removed"),
-            Err(error) => tracing::warn!(instance, snapshot = snapshot.name, %error, "expired snapshot stays"),
+            Err(error) => {
+                tracing::warn!(instance, snapshot = snapshot.name, %error, "expired snapshot stays")
+            }
         }
     }
     Ok(())

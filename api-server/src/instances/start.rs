@@ -31,7 +31,11 @@ pub(super) async fn start(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(
     if manager.running(project, name).is_some() {
         return Err(ApiError::bad_request("The instance is already running"));
     }
-    let _permit = manager.starts.acquire().await.map_err(|_| ApiError::unavailable("The daemon is ending"))?;
+    let _permit = manager
+        .starts
+        .acquire()
+        .await
+        .map_err(|_| ApiError::unavailable("The daemon is ending"))?;
     crash::point(Step::StartBegun);
     let (record, _) = record::load(&*daemon.store, project, name)?;
     let config = expand::expand(&*daemon.store, &record)?;
@@ -70,16 +74,25 @@ fn plan(daemon: &Arc<Daemon>, record: &InstanceRecord, config: Expanded) -> Resu
     if record.is_vm()
         && let VmSupport::No(reason) = daemon.instances.vm_support()
     {
-        return Err(ApiError::bad_request(format!("Virtual machines cannot run here: {reason}")));
+        return Err(ApiError::bad_request(format!(
+            "Virtual machines cannot run here: {reason}"
+        )));
     }
     super::validate::check_supported(&config)?;
     let set = devices::read(record.kind, &config.devices)?;
     let ports = ports::plan(daemon, record, &set.nics)?;
     let pool = daemon.pools.get(&record.pool)?;
     let volume = pool.path(&record.volume());
-    let root = if record.is_vm() { volume } else { volume.join("rootfs") };
+    let root = if record.is_vm() {
+        volume
+    } else {
+        volume.join("rootfs")
+    };
     if !root.exists() {
-        return Err(ApiError::bad_request(format!("The instance has no root file system at {}", root.display())));
+        return Err(ApiError::bad_request(format!(
+            "The instance has no root file system at {}",
+            root.display()
+        )));
     }
     let mut disks = Vec::new();
     for disk in set.disks {
@@ -106,7 +119,11 @@ fn plan(daemon: &Arc<Daemon>, record: &InstanceRecord, config: Expanded) -> Resu
     let ids = if !record.is_vm() && config.is_true("security.privileged") {
         None
     } else {
-        let wanted = config.get("security.idmap.size").parse().ok().filter(|size| *size >= ids::BLOCK);
+        let wanted = config
+            .get("security.idmap.size")
+            .parse()
+            .ok()
+            .filter(|size| *size >= ids::BLOCK);
         let size = match wanted {
             Some(size) => size,
             None if config.is_true("security.nesting") => ids::NESTING,
@@ -115,7 +132,14 @@ fn plan(daemon: &Arc<Daemon>, record: &InstanceRecord, config: Expanded) -> Resu
         let earlier = record.volatile("idmap.base").and_then(|base| base.parse().ok());
         Some((daemon.instances.ids.take(&key, earlier, size)?, size))
     };
-    Ok(Planned { config, ports, disks, root, root_read_only: set.root.read_only, ids })
+    Ok(Planned {
+        config,
+        ports,
+        disks,
+        root,
+        root_read_only: set.root.read_only,
+        ids,
+    })
 }
 
 /// Where a further disk lies on the host.
@@ -152,7 +176,10 @@ fn note(record: &mut InstanceRecord, planned: &Planned) {
     ports::note(record, &planned.ports);
     if !record.is_vm() {
         let map = ids::volatile_map(planned.ids);
-        record.set_volatile("idmap.base", Some(planned.ids.map_or(0, |(base, _)| base).to_string()));
+        record.set_volatile(
+            "idmap.base",
+            Some(planned.ids.map_or(0, |(base, _)| base).to_string()),
+        );
         record.set_volatile("idmap.current", Some(map.clone()));
         record.set_volatile("idmap.next", Some(map));
     } else if let Some((base, _)) = planned.ids {
@@ -176,9 +203,18 @@ async fn run(
     if record.is_vm() {
         ports::open_taps(daemon, &mut planned.ports).await?;
     }
-    let veths = if record.is_vm() { Vec::new() } else { copy_ports(&planned.ports) };
-    let server_kernel = store::get_as::<api::Map>(&*daemon.store, keys::SERVER_CONFIG)?
-        .and_then(|(config, _)| config.get("virga.kernel").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let veths = if record.is_vm() {
+        Vec::new()
+    } else {
+        copy_ports(&planned.ports)
+    };
+    let server_kernel =
+        store::get_as::<api::Map>(&*daemon.store, keys::SERVER_CONFIG)?.and_then(|(config, _)| {
+            config
+                .get("virga.kernel")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        });
     let plan = StartPlan {
         record,
         config: planned.config,
@@ -191,7 +227,9 @@ async fn run(
         ids: planned.ids,
         server_kernel,
     };
-    let launch = manager.with_driver(kind, move |driver| driver.prepare(plan)).await?;
+    let launch = manager
+        .with_driver(kind, move |driver| driver.prepare(plan))
+        .await?;
     crash::point(Step::StartPrepared);
     let supervisor = blocking(move || supervisor::launch(launch)).await?;
     crash::point(Step::StartSpawned);
@@ -217,11 +255,15 @@ async fn finish(
 ) -> Result<i32, ApiError> {
     let manager = &daemon.instances;
     let dir = run_dir.to_path_buf();
-    let report = manager.with_driver(kind, move |driver| driver.report(&dir)).await?;
+    let report = manager
+        .with_driver(kind, move |driver| driver.report(&dir))
+        .await?;
     ports::plug_veths(daemon, veths, report.pid).await?;
     crash::point(Step::StartPlugged);
     let dir = run_dir.to_path_buf();
-    manager.with_driver(kind, move |driver| driver.release(&dir)).await?;
+    manager
+        .with_driver(kind, move |driver| driver.release(&dir))
+        .await?;
     crash::point(Step::StartReleased);
     let (project, name) = lock.key();
     record::update(&*daemon.store, project, name, |record| {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use api::{
     InstanceState, InstanceStateCpu, InstanceStateDisk, InstanceStateMemory, InstanceStateNetwork,
-    InstanceStateNetworkAddress, InstanceStateNetworkCounters, InstanceStateOsInfo, InstanceType, StatusCode, Timestamp,
+    InstanceStateNetworkAddress, InstanceStateNetworkCounters, InstanceStateOsInfo, InstanceType, StatusCode,
+    Timestamp,
 };
 use guest_agent::state::{GuestState, NetworkState};
 
@@ -26,17 +27,26 @@ pub async fn state(daemon: &Arc<Daemon>, record: &InstanceRecord) -> InstanceSta
         return stopped(status, disk(daemon, record).await);
     };
     let run_dir = running.run_dir.clone();
-    let usage = daemon.instances.with_driver(running.kind, move |driver| driver.usage(&run_dir)).await;
+    let usage = daemon
+        .instances
+        .with_driver(running.kind, move |driver| driver.usage(&run_dir))
+        .await;
     let usage = usage.unwrap_or_default();
     let guest = match running.kind {
         InstanceType::VirtualMachine => guest_state(daemon, &running).await,
         InstanceType::Container => None,
     };
     let mut network = match (&guest, running.kind) {
-        (Some(guest), _) => guest.network.iter().map(|(name, state)| (name.clone(), interface(state))).collect(),
+        (Some(guest), _) => guest
+            .network
+            .iter()
+            .map(|(name, state)| (name.clone(), interface(state)))
+            .collect(),
         (None, InstanceType::Container) => {
             let pid = running.pid;
-            blocking(move || Ok(netns::interfaces(pid))).await.unwrap_or_default()
+            blocking(move || Ok(netns::interfaces(pid)))
+                .await
+                .unwrap_or_default()
         }
         (None, InstanceType::VirtualMachine) => BTreeMap::new(),
     };
@@ -93,8 +103,13 @@ fn cpu(usage: &Usage, daemon: &Arc<Daemon>, record: &InstanceRecord) -> Instance
             limits::Cpus::Count(count) => count,
             limits::Cpus::Set(set) => limits::count_of_set(&set),
         });
-    let count = limit.unwrap_or(if record.is_vm() { 1 } else { host }).min(host.max(1));
-    InstanceStateCpu { usage: signed(usage.cpu_ns), allocated_time: signed(count.saturating_mul(1_000_000_000)) }
+    let count = limit
+        .unwrap_or(if record.is_vm() { 1 } else { host })
+        .min(host.max(1));
+    InstanceStateCpu {
+        usage: signed(usage.cpu_ns),
+        allocated_time: signed(count.saturating_mul(1_000_000_000)),
+    }
 }
 
 fn memory(usage: &Usage, guest: Option<&GuestState>) -> InstanceStateMemory {
@@ -121,14 +136,22 @@ async fn disk(daemon: &Arc<Daemon>, record: &InstanceRecord) -> BTreeMap<String,
     if !record.is_vm() {
         return BTreeMap::new();
     }
-    let Ok(pool) = daemon.pools.get(&record.pool) else { return BTreeMap::new() };
+    let Ok(pool) = daemon.pools.get(&record.pool) else {
+        return BTreeMap::new();
+    };
     let volume = record.volume();
     let found = blocking(move || {
         let total = pool.size(&volume).ok().flatten().unwrap_or_default();
         let usage = pool.usage(&volume).unwrap_or_default();
-        Ok(InstanceStateDisk { usage: signed(usage), total: signed(total) })
+        Ok(InstanceStateDisk {
+            usage: signed(usage),
+            total: signed(total),
+        })
     });
-    found.await.map(|disk| [("root".to_owned(), disk)].into()).unwrap_or_default()
+    found
+        .await
+        .map(|disk| [("root".to_owned(), disk)].into())
+        .unwrap_or_default()
 }
 
 async fn guest_state(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Option<GuestState> {
@@ -137,7 +160,9 @@ async fn guest_state(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Option<Gue
     }
     let asked = async {
         let stream = agent::connect(daemon, running).await?;
-        guest_agent::client::state(stream).await.map_err(|error| agent::failed(&error))
+        guest_agent::client::state(stream)
+            .await
+            .map_err(|error| agent::failed(&error))
     };
     tokio::time::timeout(AGENT_PATIENCE, asked).await.ok()?.ok()
 }
@@ -175,7 +200,11 @@ fn interface(state: &NetworkState) -> InstanceStateNetwork {
 /// Interfaces are matched with their host ends by hardware address, because the inside may have renamed them.
 fn name_host_ends(record: &InstanceRecord, network: &mut BTreeMap<String, InstanceStateNetwork>) {
     for (device, host_name) in ports::noted(record) {
-        let own = record.devices.get(&device).and_then(|keys| keys.get("hwaddr")).map(String::as_str);
+        let own = record
+            .devices
+            .get(&device)
+            .and_then(|keys| keys.get("hwaddr"))
+            .map(String::as_str);
         let hwaddr = own.or_else(|| record.volatile(&format!("{device}.hwaddr")));
         for interface in network.values_mut() {
             if hwaddr.is_some_and(|hwaddr| hwaddr.eq_ignore_ascii_case(&interface.hwaddr)) {
@@ -186,7 +215,10 @@ fn name_host_ends(record: &InstanceRecord, network: &mut BTreeMap<String, Instan
 }
 
 /// The states of many instances, asked for at the same time but not all at once.
-pub async fn states(daemon: &Arc<Daemon>, records: &[InstanceRecord]) -> Result<Vec<InstanceState>, ApiError> {
+pub async fn states(
+    daemon: &Arc<Daemon>,
+    records: &[InstanceRecord],
+) -> Result<Vec<InstanceState>, ApiError> {
     let asked = records.iter().map(|record| async move {
         let _permit = daemon.instances.queries.acquire().await;
         state(daemon, record).await

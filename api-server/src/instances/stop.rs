@@ -26,11 +26,20 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is assumed about an instance whose supervisor died without a word.
 pub(super) fn crashed() -> Exit {
-    Exit { reason: "error".to_owned(), status: None, message: "its supervisor died without a report".to_owned() }
+    Exit {
+        reason: "error".to_owned(),
+        status: None,
+        message: "its supervisor died without a report".to_owned(),
+    }
 }
 
 /// Asks an instance to end and waits until it has been put away. The caller holds its lock and tells the event.
-pub(super) async fn stop(daemon: &Arc<Daemon>, lock: &InstanceLock, force: bool, timeout: i64) -> Result<(), ApiError> {
+pub(super) async fn stop(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    force: bool,
+    timeout: i64,
+) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let Some(running) = daemon.instances.running(project, name) else {
         return Err(ApiError::bad_request("The instance is already stopped"));
@@ -68,19 +77,28 @@ async fn ask(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<(), ApiErro
         }
     }
     let run_dir = running.run_dir.clone();
-    daemon.instances.with_driver(running.kind, move |driver| driver.ask_to_stop(&run_dir)).await
+    daemon
+        .instances
+        .with_driver(running.kind, move |driver| driver.ask_to_stop(&run_dir))
+        .await
 }
 
 async fn thaw(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<(), ApiError> {
     let run_dir = running.run_dir.clone();
-    daemon.instances.with_driver(running.kind, move |driver| driver.thaw(&run_dir)).await?;
+    daemon
+        .instances
+        .with_driver(running.kind, move |driver| driver.thaw(&run_dir))
+        .await?;
     running.set_frozen(false);
     Ok(())
 }
 
 async fn end_now(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<(), ApiError> {
     let run_dir = running.run_dir.clone();
-    let asked = daemon.instances.with_driver(running.kind, move |driver| driver.kill(&run_dir)).await;
+    let asked = daemon
+        .instances
+        .with_driver(running.kind, move |driver| driver.kill(&run_dir))
+        .await;
     if asked.is_ok() && tokio::time::timeout(FORCE_PATIENCE, running.over()).await.is_ok() {
         return Ok(());
     }
@@ -98,7 +116,11 @@ async fn end_now(daemon: &Arc<Daemon>, running: &Arc<Running>) -> Result<(), Api
 }
 
 /// Freezes or thaws an instance. The caller holds its lock and tells the event.
-pub(super) async fn set_frozen(daemon: &Arc<Daemon>, lock: &InstanceLock, frozen: bool) -> Result<(), ApiError> {
+pub(super) async fn set_frozen(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+    frozen: bool,
+) -> Result<(), ApiError> {
     let (project, name) = lock.key();
     let running = daemon
         .instances
@@ -112,7 +134,13 @@ pub(super) async fn set_frozen(daemon: &Arc<Daemon>, lock: &InstanceLock, frozen
     let run_dir = running.run_dir.clone();
     daemon
         .instances
-        .with_driver(running.kind, move |driver| if frozen { driver.freeze(&run_dir) } else { driver.thaw(&run_dir) })
+        .with_driver(running.kind, move |driver| {
+            if frozen {
+                driver.freeze(&run_dir)
+            } else {
+                driver.thaw(&run_dir)
+            }
+        })
         .await?;
     running.set_frozen(frozen);
     Ok(())
@@ -129,7 +157,9 @@ pub(super) async fn put_away(
     let run_dir = manager.run_dir(record);
     if run_dir.exists() {
         let dir = run_dir.clone();
-        manager.with_driver(record.kind, move |driver| driver.clean_up(&dir)).await?;
+        manager
+            .with_driver(record.kind, move |driver| driver.clean_up(&dir))
+            .await?;
     }
     crash::point(Step::StopEnded);
     ports::unplug(daemon, record).await?;
@@ -144,16 +174,19 @@ pub(super) async fn put_away(
         Ok(())
     })?;
     crash::point(Step::StopDone);
-    manager.ids.release(&(record.project.clone(), record.name.clone()));
+    manager
+        .ids
+        .release(&(record.project.clone(), record.name.clone()));
     Ok(())
 }
 
 /// Removes a directory with everything in it; does nothing when it is not there.
 pub(super) fn remove_tree(path: &Path) -> Result<(), ApiError> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ApiError::internal(format!("Failed to remove {}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ApiError::internal(format!(
+            "Failed to remove {}: {error}",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }

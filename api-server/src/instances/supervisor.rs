@@ -104,7 +104,10 @@ pub fn launch(launch: Launch) -> Result<Supervisor, ApiError> {
         });
     }
     let mut child = command.spawn().map_err(|error| {
-        ApiError::internal(format!("Failed to run {}: {error}; is Virga installed completely?", launch.program.display()))
+        ApiError::internal(format!(
+            "Failed to run {}: {error}; is Virga installed completely?",
+            launch.program.display()
+        ))
     })?;
     match wait_until_ready(&mut child, &launch.run_dir) {
         Ok(supervisor) => Ok(supervisor),
@@ -146,9 +149,16 @@ fn explain(reason: &str, launch: &Launch, log_start: u64) -> String {
         return exit.message;
     }
     let text = std::fs::read(&launch.log).unwrap_or_default();
-    let text = String::from_utf8_lossy(text.get(log_start as usize..).unwrap_or_default()).trim().to_owned();
+    let text = String::from_utf8_lossy(text.get(log_start as usize..).unwrap_or_default())
+        .trim()
+        .to_owned();
     let cut = text.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
-    let program = launch.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program = launch
+        .program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     match &text[cut..] {
         "" => format!("{program} failed: {reason}"),
         tail => format!("{program} failed: {tail}"),
@@ -188,7 +198,12 @@ pub fn start_time(pid: i32) -> Option<u64> {
 pub fn started_at(pid: i32) -> Option<f64> {
     let ticks = start_time(pid)?;
     let boot = std::fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let boot: f64 = boot
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()?;
     // SAFETY: sysconf has no preconditions.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     (per_second > 0).then(|| boot + ticks as f64 / per_second as f64)
@@ -209,7 +224,8 @@ pub async fn ended(pidfd: &OwnedFd) -> io::Result<()> {
     // A copy, because the reactor wants to own what it watches.
     let copy = pidfd.try_clone()?;
     // SAFETY: the descriptor is open, owned by what watches it, and stays the same until that is dropped.
-    let watched = unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }.map_err(io::Error::from)?;
+    let watched =
+        unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }.map_err(io::Error::from)?;
     let _ready = watched.readable().await?;
     collect(pidfd);
     Ok(())
@@ -221,7 +237,12 @@ pub fn collect(pidfd: &OwnedFd) {
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: waitid writes one siginfo_t, which lives across the call.
     unsafe {
-        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, libc::WEXITED | libc::WNOHANG);
+        libc::waitid(
+            libc::P_PIDFD,
+            pidfd.as_raw_fd() as libc::id_t,
+            &mut info,
+            libc::WEXITED | libc::WNOHANG,
+        );
     }
 }
 
@@ -244,7 +265,11 @@ pub fn kill(supervisor: &Supervisor, patience: Duration) -> bool {
 
 /// Waits, at most so long, for the end of a process.
 pub fn wait(supervisor: &Supervisor, patience: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: supervisor.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd: supervisor.pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: poll reads and writes one pollfd, which lives across the call.
     unsafe { libc::poll(&mut poll, 1, milliseconds) > 0 }
@@ -254,7 +279,10 @@ pub fn wait(supervisor: &Supervisor, patience: Duration) -> bool {
 pub fn program(name: &str) -> Result<PathBuf, ApiError> {
     let directory = match std::env::var_os("VIRGA_LIBEXEC_DIR") {
         Some(directory) => PathBuf::from(directory),
-        None => std::env::current_exe()?.parent().map(Path::to_path_buf).unwrap_or_default(),
+        None => std::env::current_exe()?
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default(),
     };
     let path = directory.join(name);
     match File::open(&path) {

@@ -51,7 +51,10 @@ fn descriptors_are_inherited_under_their_numbers() {
     let mut launching = script(dir.path(), &format!("echo hello >&{number}; {SERVE}"));
     launching.descriptors.push(fd);
     let started = launch(launching).unwrap();
-    assert_eq!(std::fs::read_to_string(dir.path().join("inherited")).unwrap(), "hello\n");
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("inherited")).unwrap(),
+        "hello\n"
+    );
     assert!(kill(&started, Duration::from_secs(10)));
 }
 
@@ -60,7 +63,13 @@ async fn the_end_of_a_supervisor_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_path_buf();
     let text = SERVE.replace("sleep 60", "sleep 0.1");
-    let started = tokio::task::spawn_blocking(move || launch(script(&path, &text))).await.unwrap().unwrap();
-    tokio::time::timeout(Duration::from_secs(10), ended(&started.pidfd)).await.unwrap().unwrap();
+    let started = tokio::task::spawn_blocking(move || launch(script(&path, &text)))
+        .await
+        .unwrap()
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), ended(&started.pidfd))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(find(dir.path()).is_none());
 }

@@ -25,7 +25,11 @@ fn is_kept(key: &str) -> bool {
 /// What an instance comes to with a change: the same but for what the request says.
 pub(super) fn merged(record: &InstanceRecord, put: InstancePut, is_patch: bool) -> InstanceRecord {
     let mut changed = record.clone();
-    let mut config = if is_patch { record.config.clone() } else { Map::new() };
+    let mut config = if is_patch {
+        record.config.clone()
+    } else {
+        Map::new()
+    };
     config.extend(put.config);
     if is_patch {
         // A PATCH with an empty value unsets the key.
@@ -72,10 +76,14 @@ pub(super) async fn apply(
         &changed.profiles,
     )?;
     if changed.architecture != before.architecture {
-        return Err(ApiError::bad_request("The architecture of an instance cannot be changed"));
+        return Err(ApiError::bad_request(
+            "The architecture of an instance cannot be changed",
+        ));
     }
     if checked.devices.root.pool != before.pool {
-        return Err(ApiError::bad_request("The storage pool of the root disk cannot be changed: move the instance instead"));
+        return Err(ApiError::bad_request(
+            "The storage pool of the root disk cannot be changed: move the instance instead",
+        ));
     }
     let (project, name) = lock.key();
     let running = daemon.instances.running(project, name);
@@ -94,14 +102,26 @@ pub(super) async fn apply(
             }
         }
     }
-    store::put_as(&*daemon.store, &changed.key(), &changed, Revision::Exact(document.revision()))?;
+    store::put_as(
+        &*daemon.store,
+        &changed.key(),
+        &changed,
+        Revision::Exact(document.revision()),
+    )?;
     if let Some(running) = running {
         let (run_dir, config) = (running.run_dir.clone(), checked.expanded);
         let is_limit = |key: &String| key.starts_with("limits.");
-        let limits = |map: &Map| map.iter().filter(|(key, _)| is_limit(key)).map(|(k, v)| (k.clone(), v.clone())).collect::<Map>();
+        let limits = |map: &Map| {
+            map.iter()
+                .filter(|(key, _)| is_limit(key))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect::<Map>()
+        };
         if limits(&old.config) != limits(&config.config) {
-            let applied =
-                daemon.instances.with_driver(running.kind, move |driver| driver.set_limits(&run_dir, &config)).await?;
+            let applied = daemon
+                .instances
+                .with_driver(running.kind, move |driver| driver.set_limits(&run_dir, &config))
+                .await?;
             if !applied {
                 tracing::info!(instance = name, "changed limits take effect at the next start");
             }
@@ -138,20 +158,26 @@ async fn resize_root(
     checked: &validate::Checked,
     is_running: bool,
 ) -> Result<(), ApiError> {
-    let before = super::devices::read(record.kind, &old.devices).ok().and_then(|set| set.root.size);
-    let Some(size) = checked.devices.root.size.filter(|size| Some(*size) != before) else { return Ok(()) };
+    let before = super::devices::read(record.kind, &old.devices)
+        .ok()
+        .and_then(|set| set.root.size);
+    let Some(size) = checked.devices.root.size.filter(|size| Some(*size) != before) else {
+        return Ok(());
+    };
     if is_running && record.is_vm() {
-        return Err(ApiError::bad_request("The root disk of a running virtual machine cannot be resized: stop it first"));
+        return Err(ApiError::bad_request(
+            "The root disk of a running virtual machine cannot be resized: stop it first",
+        ));
     }
     let (pool, volume) = (daemon.pools.get(&record.pool)?, record.volume());
-    super::manager::blocking(move || {
-        pool.resize(&volume, size).map_err(ApiError::from)
-    })
-    .await
+    super::manager::blocking(move || pool.resize(&volume, size).map_err(ApiError::from)).await
 }
 
 /// Loads what a change starts from.
-pub(super) fn current(daemon: &Arc<Daemon>, lock: &InstanceLock) -> Result<(InstanceRecord, Document), ApiError> {
+pub(super) fn current(
+    daemon: &Arc<Daemon>,
+    lock: &InstanceLock,
+) -> Result<(InstanceRecord, Document), ApiError> {
     let (project, name) = lock.key();
     record::load(&*daemon.store, project, name)
 }

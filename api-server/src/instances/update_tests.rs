@@ -8,9 +8,13 @@ fn record() -> InstanceRecord {
         project: "default".into(),
         kind: InstanceType::Container,
         architecture: "x86_64".into(),
-        config: [("user.a", "1"), ("volatile.uuid", "u"), ("volatile.eth0.hwaddr", "10:66:6a:00:00:01")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+        config: [
+            ("user.a", "1"),
+            ("volatile.uuid", "u"),
+            ("volatile.eth0.hwaddr", "10:66:6a:00:00:01"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
         devices: api::Devices::new(),
         profiles: vec!["default".into()],
         ephemeral: false,
@@ -23,13 +27,23 @@ fn record() -> InstanceRecord {
 }
 
 fn put(pairs: &[(&str, &str)]) -> InstancePut {
-    let config = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    InstancePut { config, ..InstancePut::default() }
+    let config = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    InstancePut {
+        config,
+        ..InstancePut::default()
+    }
 }
 
 #[test]
 fn a_put_replaces_everything_but_what_the_daemon_wrote() {
-    let changed = merged(&record(), put(&[("user.b", "2"), ("volatile.uuid", "forged")]), false);
+    let changed = merged(
+        &record(),
+        put(&[("user.b", "2"), ("volatile.uuid", "forged")]),
+        false,
+    );
     assert_eq!(changed.config.get("user.a"), None);
     assert_eq!(changed.config["user.b"], "2");
     assert_eq!(changed.config["volatile.uuid"], "u");

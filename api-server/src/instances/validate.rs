@@ -31,7 +31,10 @@ fn host_label(name: &str) -> Result<(), &'static str> {
     if name.ends_with('-') {
         return Err("Name must not end with \"-\" character");
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
         return Err("Name can only contain alphanumeric and hyphen characters");
     }
     Ok(())
@@ -45,7 +48,10 @@ pub(super) fn snapshot_name(name: &str) -> Result<(), ApiError> {
         "Name must not start with \".\" character"
     } else if name.contains('/') {
         "Name may not contain slashes"
-    } else if name.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'\\%?#&".contains(c)) {
+    } else if name
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || "\"'\\%?#&".contains(c))
+    {
         "Name can only contain letters, digits and . _ - : @ +"
     } else {
         return Ok(());
@@ -92,18 +98,24 @@ pub(super) fn instance(
     own_devices: &Devices,
     profiles: &[String],
 ) -> Result<Checked, ApiError> {
-    config_keys::check_instance_config(config, Some(kind)).map_err(|error| error.context("Invalid config"))?;
+    config_keys::check_instance_config(config, Some(kind))
+        .map_err(|error| error.context("Invalid config"))?;
     config_keys::check_devices(own_devices).map_err(|error| error.context("Invalid devices"))?;
     let mut seen = std::collections::HashSet::new();
     if let Some(twice) = profiles.iter().find(|name| !seen.insert(name.as_str())) {
-        return Err(ApiError::bad_request(format!("Duplicate profile found in request: {twice:?}")));
+        return Err(ApiError::bad_request(format!(
+            "Duplicate profile found in request: {twice:?}"
+        )));
     }
     let loaded: Vec<Profile> = expand::load_profiles(&*daemon.store, project, profiles)?;
     let expanded = expand::merge(&loaded, config, own_devices);
     check_supported(&expanded)?;
     let devices = devices::read(kind, &expanded.devices)?;
     daemon.pools.get(&devices.root.pool).map_err(|error| {
-        error.context(format!("Invalid devices: Failed loading storage pool {:?}", devices.root.pool))
+        error.context(format!(
+            "Invalid devices: Failed loading storage pool {:?}",
+            devices.root.pool
+        ))
     })?;
     for nic in &devices.nics {
         ports::bridge(daemon, project, nic)?;

@@ -17,7 +17,10 @@ fn instance_names_are_host_names() {
         ("ä", "alphanumeric and hyphen"),
     ] {
         let error = instance_name(name).unwrap_err();
-        assert!(error.message.starts_with("Invalid instance name: ") && error.message.contains(why), "{name}: {error}");
+        assert!(
+            error.message.starts_with("Invalid instance name: ") && error.message.contains(why),
+            "{name}: {error}"
+        );
         assert_eq!(error.status, 400);
     }
 }
@@ -38,5 +41,10 @@ fn raw_keys_are_refused_with_the_reason() {
     config.config.insert("user.raw".into(), "fine".into());
     check_supported(&config).unwrap();
     config.config.insert("raw.lxc".into(), "lxc.cap.drop=".into());
-    assert!(check_supported(&config).unwrap_err().message.contains("\"raw.lxc\" is not supported"));
+    assert!(
+        check_supported(&config)
+            .unwrap_err()
+            .message
+            .contains("\"raw.lxc\" is not supported")
+    );
 }

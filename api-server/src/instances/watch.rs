@@ -31,7 +31,13 @@ pub(super) fn spawn(daemon: &Arc<Daemon>, key: InstanceKey, running: Arc<Running
 async fn handle_end(daemon: &Arc<Daemon>, key: &InstanceKey, running: &Arc<Running>) {
     let (project, name) = key;
     let exit = supervisor::read_exit(&running.run_dir).unwrap_or_else(stop::crashed);
-    tracing::info!(instance = name, project, reason = exit.reason, message = exit.message, "instance ended");
+    tracing::info!(
+        instance = name,
+        project,
+        reason = exit.reason,
+        message = exit.message,
+        "instance ended"
+    );
     // An instance that ends while the daemon is told to freeze or to change it is put away all the same: whoever holds the
     // lock finds that it does not run any more.
     let put_away = async {
@@ -57,7 +63,11 @@ async fn handle_end(daemon: &Arc<Daemon>, key: &InstanceKey, running: &Arc<Runni
         start_again(daemon, key).await
     } else {
         events::tell(daemon, &record, "instance-shutdown", None, &Requestor::daemon());
-        if record.ephemeral { delete_ephemeral(daemon, key).await } else { Ok(()) }
+        if record.ephemeral {
+            delete_ephemeral(daemon, key).await
+        } else {
+            Ok(())
+        }
     };
     if let Err(error) = follow {
         tracing::warn!(instance = name, %error, "what should follow an instance's end failed");
@@ -86,7 +96,11 @@ async fn delete_ephemeral(daemon: &Arc<Daemon>, key: &InstanceKey) -> Result<(),
 }
 
 /// Waits for whoever works on an instance; gives up when it is gone.
-async fn wait_for_lock(daemon: &Arc<Daemon>, key: &InstanceKey, action: &'static str) -> Result<InstanceLock, ApiError> {
+async fn wait_for_lock(
+    daemon: &Arc<Daemon>,
+    key: &InstanceKey,
+    action: &'static str,
+) -> Result<InstanceLock, ApiError> {
     loop {
         if let Ok(lock) = daemon.instances.locks.take(key, action) {
             record::load(&*daemon.store, &key.0, &key.1)?;

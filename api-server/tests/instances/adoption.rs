@@ -15,8 +15,14 @@ async fn a_killed_daemon_is_followed_by_one_that_carries_on() {
     host.run_daemon(&[]).await;
     let after = host.api.get("/1.0/instances/c1/state").await;
     assert_eq!(after["pid"], before["pid"], "the same process runs on");
-    assert_eq!(after["network"]["eth0"]["addresses"], before["network"]["eth0"]["addresses"]);
-    assert_eq!(host.run("c1", &["echo", "still here"]).await, (0, "still here\n".into()));
+    assert_eq!(
+        after["network"]["eth0"]["addresses"],
+        before["network"]["eth0"]["addresses"]
+    );
+    assert_eq!(
+        host.run("c1", &["echo", "still here"]).await,
+        (0, "still here\n".into())
+    );
     assert_eq!(host.status("cold").await, "Frozen");
 
     // The new daemon watches what it adopted: it notices an end that it was not told of.
@@ -38,11 +44,19 @@ async fn what_happened_while_no_daemon_was_there_is_found_out() {
     }
     let pid = |name: &str| {
         let text = std::fs::read(host.state_dir().join("run").join(name).join("pid.json")).unwrap();
-        serde_json::from_slice::<Value>(&text).unwrap()["pid"].as_i64().unwrap() as i32
+        serde_json::from_slice::<Value>(&text).unwrap()["pid"]
+            .as_i64()
+            .unwrap() as i32
     };
-    let (died, left) = (pid(&names[0]), host.api.get(&format!("/1.0/instances/{}/state", names[1])).await["pid"].as_i64().unwrap() as i32);
+    let (died, left) = (
+        pid(&names[0]),
+        host.api.get(&format!("/1.0/instances/{}/state", names[1])).await["pid"]
+            .as_i64()
+            .unwrap() as i32,
+    );
     host.kill_daemon();
-    let kill = |pid: i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    let kill =
+        |pid: i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     kill(died).unwrap();
     kill(left).unwrap();
     while !host.supervisors().is_empty() {

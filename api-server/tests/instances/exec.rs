@@ -17,14 +17,19 @@ struct Command {
 
 async fn begin(host: &TestHost, name: &str, wanted: Value) -> Command {
     let interactive = wanted["interactive"] == true;
-    let answer = host.api.request("POST", &format!("/1.0/instances/{name}/exec"), wanted).await;
+    let answer = host
+        .api
+        .request("POST", &format!("/1.0/instances/{name}/exec"), wanted)
+        .await;
     assert_eq!(answer.status, 202, "{}", answer.json());
     let operation = &answer.json()["metadata"];
     assert_eq!(operation["class"], "websocket");
     let url = format!("/1.0/operations/{}", operation["id"].as_str().unwrap());
     let connect = async |socket: &str| {
         let secret = operation["metadata"]["fds"][socket].as_str().unwrap();
-        host.api.websocket(&format!("{url}/websocket?secret={secret}")).await
+        host.api
+            .websocket(&format!("{url}/websocket?secret={secret}"))
+            .await
     };
     let control = connect("control").await;
     let stdin = connect("0").await;
@@ -32,7 +37,12 @@ async fn begin(host: &TestHost, name: &str, wanted: Value) -> Command {
     if !interactive {
         outputs = vec![connect("1").await, connect("2").await];
     }
-    Command { url, stdin, outputs, control }
+    Command {
+        url,
+        stdin,
+        outputs,
+        control,
+    }
 }
 
 /// Everything up to the empty text frame that ends a stream.
@@ -66,7 +76,12 @@ async fn commands_talk_over_websockets() {
     let host = TestHost::start().await;
     host.launch("c1").await;
 
-    let mut command = begin(&host, "c1", plain(&["sh", "-c", "echo out $A; echo err >&2; exit 3"])).await;
+    let mut command = begin(
+        &host,
+        "c1",
+        plain(&["sh", "-c", "echo out $A; echo err >&2; exit 3"]),
+    )
+    .await;
     command.stdin.send(Message::text("")).await.unwrap();
     assert_eq!(read_to_end(&mut command.outputs[0]).await, "out b\n");
     assert_eq!(read_to_end(&mut command.outputs[1]).await, "err\n");
@@ -82,7 +97,10 @@ async fn commands_talk_over_websockets() {
         command.stdin.send(Message::text("")).await.unwrap();
         command
     });
-    assert!(read_to_end(&mut reader).await == input, "a mebibyte comes back as it went");
+    assert!(
+        read_to_end(&mut reader).await == input,
+        "a mebibyte comes back as it went"
+    );
     let command = feeding.await.unwrap();
     assert_eq!(status(&host, &command.url).await, 0);
 }
@@ -117,10 +135,15 @@ async fn a_terminal_has_a_size_and_can_be_resized() {
     assert_eq!(read_to_end(&mut command.stdin).await, "25 80\r\n");
     assert_eq!(status(&host, &command.url).await, 0);
 
-    wanted["command"] = json!(["sh", "-c", "trap 'stty size; exit 4' WINCH; echo ready; while :; do sleep 0.1; done"]);
+    wanted["command"] = json!([
+        "sh",
+        "-c",
+        "trap 'stty size; exit 4' WINCH; echo ready; while :; do sleep 0.1; done"
+    ]);
     wanted["width"] = json!(100);
     let mut command = begin(&host, "c1", wanted).await;
-    let resize = json!({ "command": "window-resize", "args": { "width": "132", "height": "43" } }).to_string();
+    let resize =
+        json!({ "command": "window-resize", "args": { "width": "132", "height": "43" } }).to_string();
     loop {
         match command.stdin.next().await {
             Some(Ok(Message::Binary(data))) if data.starts_with(b"ready") => break,
@@ -140,28 +163,53 @@ async fn the_console_speaks_and_is_remembered() {
     host.launch("c1").await;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
-        let log = host.api.request("GET", "/1.0/instances/c1/console", Value::Null).await;
+        let log = host
+            .api
+            .request("GET", "/1.0/instances/c1/console", Value::Null)
+            .await;
         if String::from_utf8_lossy(&log.body).contains("system is up") {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{:?}", log.body);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let answer = host.api.request("POST", "/1.0/instances/c1/console", json!({ "type": "console" })).await;
+    let answer = host
+        .api
+        .request("POST", "/1.0/instances/c1/console", json!({ "type": "console" }))
+        .await;
     let operation = answer.json()["metadata"].clone();
     let url = format!("/1.0/operations/{}/websocket", operation["id"].as_str().unwrap());
     let secret = |name: &str| operation["metadata"]["fds"][name].as_str().unwrap().to_owned();
     let mut console = host.api.websocket(&format!("{url}?secret={}", secret("0"))).await;
-    let _control = host.api.websocket(&format!("{url}?secret={}", secret("control"))).await;
-    host.run("c1", &["sh", "-c", "echo hello console >/dev/console"]).await;
+    let _control = host
+        .api
+        .websocket(&format!("{url}?secret={}", secret("control")))
+        .await;
+    host.run("c1", &["sh", "-c", "echo hello console >/dev/console"])
+        .await;
     let mut heard = String::new();
     while !heard.contains("hello console") {
-        match tokio::time::timeout(std::time::Duration::from_secs(20), console.next()).await.unwrap() {
+        match tokio::time::timeout(std::time::Duration::from_secs(20), console.next())
+            .await
+            .unwrap()
+        {
             Some(Ok(Message::Binary(data))) => heard.push_str(&String::from_utf8_lossy(&data)),
             Some(Ok(_)) => {}
             other => panic!("{heard:?} {other:?}"),
         }
     }
-    assert_eq!(host.api.request("DELETE", "/1.0/instances/c1/console", Value::Null).await.status, 200);
-    assert!(host.api.request("GET", "/1.0/instances/c1/console", Value::Null).await.body.is_empty());
+    assert_eq!(
+        host.api
+            .request("DELETE", "/1.0/instances/c1/console", Value::Null)
+            .await
+            .status,
+        200
+    );
+    assert!(
+        host.api
+            .request("GET", "/1.0/instances/c1/console", Value::Null)
+            .await
+            .body
+            .is_empty()
+    );
 }

@@ -34,7 +34,9 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_path_buf() }
+        Self {
+            socket: socket.to_path_buf(),
+        }
     }
 
     /// One request; fails when the daemon goes away meanwhile.
@@ -47,23 +49,39 @@ impl Client {
     ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let exchange = async {
             let stream = UnixStream::connect(&self.socket).await?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
-            let mut request = Request::builder().method(Method::from_bytes(method.as_bytes())?).uri(path);
+            let mut request = Request::builder()
+                .method(Method::from_bytes(method.as_bytes())?)
+                .uri(path);
             request = request.header("host", "virga");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
-            let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+            let response = sender
+                .send_request(request.body(Full::new(Bytes::from(body)))?)
+                .await?;
             let (parts, body) = response.into_parts();
-            Ok(Answer { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+            Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.collect().await?.to_bytes(),
+            })
         };
         tokio::time::timeout(TIMEOUT, exchange).await?
     }
 
     pub(crate) async fn request(&self, method: &str, path: &str, body: Value) -> Answer {
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        self.try_request(method, path, &[], body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let headers = [("content-type", "application/json")];
+        self.try_request(method, path, &headers, body)
+            .await
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// `metadata` of a request that must succeed at once.
@@ -76,7 +94,12 @@ impl Client {
     /// The operation that a request begins, at its end.
     pub(crate) async fn operation(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.request(method, path, body).await;
-        assert_eq!(answer.status, StatusCode::ACCEPTED, "{method} {path}: {}", answer.json());
+        assert_eq!(
+            answer.status,
+            StatusCode::ACCEPTED,
+            "{method} {path}: {}",
+            answer.json()
+        );
         let url = answer.json()["operation"].as_str().unwrap().to_owned();
         self.get(&format!("{url}/wait")).await
     }
@@ -84,7 +107,11 @@ impl Client {
     /// An operation that must succeed; returns its metadata.
     pub(crate) async fn succeed(&self, method: &str, path: &str, body: Value) -> Value {
         let mut operation = self.operation(method, path, body).await;
-        assert_eq!(operation["status"], "Success", "{method} {path}: {}", operation["err"]);
+        assert_eq!(
+            operation["status"], "Success",
+            "{method} {path}: {}",
+            operation["err"]
+        );
         operation["metadata"].take()
     }
 
@@ -92,7 +119,10 @@ impl Client {
     pub(crate) async fn fail(&self, method: &str, path: &str, body: Value) -> String {
         let answer = self.request(method, path, body).await;
         if answer.status != StatusCode::ACCEPTED {
-            assert!(answer.status.is_client_error() || answer.status.is_server_error(), "{method} {path} succeeded");
+            assert!(
+                answer.status.is_client_error() || answer.status.is_server_error(),
+                "{method} {path} succeeded"
+            );
             return answer.json()["error"].as_str().unwrap().to_owned();
         }
         let url = answer.json()["operation"].as_str().unwrap().to_owned();
@@ -104,7 +134,9 @@ impl Client {
     /// A websocket of the daemon.
     pub(crate) async fn websocket(&self, path: &str) -> WebSocketStream<UnixStream> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
-        let (socket, _) = tokio_tungstenite::client_async(format!("ws://virga{path}"), stream).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(format!("ws://virga{path}"), stream)
+            .await
+            .unwrap();
         socket
     }
 }

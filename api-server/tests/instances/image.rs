@@ -6,8 +6,8 @@ use std::process::Command;
 const INITTAB: &str = "::sysinit:/bin/echo system is up\n::respawn:/bin/sleep 100000\n::shutdown:/bin/true\n";
 const METADATA: &str = "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: Busybox\n  description: Test image\n";
 const APPLETS: [&str; 24] = [
-    "sh", "cat", "echo", "id", "ls", "sleep", "stty", "true", "false", "tty", "kill", "hostname", "poweroff", "reboot",
-    "mkdir", "pwd", "env", "ip", "test", "rm", "touch", "head", "wc", "ps",
+    "sh", "cat", "echo", "id", "ls", "sleep", "stty", "true", "false", "tty", "kill", "hostname", "poweroff",
+    "reboot", "mkdir", "pwd", "env", "ip", "test", "rm", "touch", "head", "wc", "ps",
 ];
 
 /// Makes `image.tar.gz` in a folder.
@@ -18,7 +18,9 @@ pub(crate) fn make(folder: &Path) -> PathBuf {
         .expect("this test needs busybox: install busybox-static");
     let tree = folder.join("tree");
     let root = tree.join("rootfs");
-    for name in ["bin", "sbin", "etc", "proc", "sys", "dev", "tmp", "root", "run", "usr"] {
+    for name in [
+        "bin", "sbin", "etc", "proc", "sys", "dev", "tmp", "root", "run", "usr",
+    ] {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
     std::fs::copy(busybox, root.join("bin/busybox")).unwrap();

@@ -24,16 +24,31 @@ async fn a_container_is_launched_used_stopped_and_gone() {
     let eth0 = &state["network"]["eth0"];
     assert_eq!((&eth0["hwaddr"], &eth0["state"]), (&json!(hwaddr), &json!("up")));
     assert_eq!(host.instance_links(), [eth0["host_name"].as_str().unwrap()]);
-    let families: Vec<&str> =
-        eth0["addresses"].as_array().unwrap().iter().map(|address| address["family"].as_str().unwrap()).collect();
+    let families: Vec<&str> = eth0["addresses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|address| address["family"].as_str().unwrap())
+        .collect();
     assert!(families.contains(&"inet"), "{eth0}");
 
-    assert_eq!(host.api.fail("DELETE", "/1.0/instances/web", Value::Null).await, "Instance is running");
+    assert_eq!(
+        host.api.fail("DELETE", "/1.0/instances/web", Value::Null).await,
+        "Instance is running"
+    );
     host.set_state("web", "stop", false).await;
     assert_eq!(host.status("web").await, "Stopped");
     assert!(host.instance_links().is_empty() && host.names_in("run").is_empty());
-    host.api.succeed("DELETE", "/1.0/instances/web", Value::Null).await;
-    assert_eq!(host.api.request("GET", "/1.0/instances/web", Value::Null).await.status, 404);
+    host.api
+        .succeed("DELETE", "/1.0/instances/web", Value::Null)
+        .await;
+    assert_eq!(
+        host.api
+            .request("GET", "/1.0/instances/web", Value::Null)
+            .await
+            .status,
+        404
+    );
     assert!(host.names_in("storage-pools/default/containers").is_empty() && host.names_in("logs").is_empty());
 }
 
@@ -44,7 +59,10 @@ async fn addresses_stay_and_names_resolve() {
     let address = async || {
         let state = host.api.get("/1.0/instances/one/state").await;
         let all = state["network"]["eth0"]["addresses"].as_array().unwrap().clone();
-        all.iter().find(|a| a["family"] == "inet").unwrap()["address"].as_str().unwrap().to_owned()
+        all.iter().find(|a| a["family"] == "inet").unwrap()["address"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let before = address().await;
     host.set_state("one", "restart", true).await;
@@ -57,14 +75,25 @@ async fn addresses_stay_and_names_resolve() {
 async fn lists_go_as_deep_as_they_are_asked() {
     let host = TestHost::start().await;
     host.launch("a").await;
-    host.api.succeed("POST", "/1.0/instances", TestHost::container("b", false)).await;
-    assert_eq!(host.api.get("/1.0/instances").await, json!(["/1.0/instances/a", "/1.0/instances/b"]));
+    host.api
+        .succeed("POST", "/1.0/instances", TestHost::container("b", false))
+        .await;
+    assert_eq!(
+        host.api.get("/1.0/instances").await,
+        json!(["/1.0/instances/a", "/1.0/instances/b"])
+    );
     let list = host.api.get("/1.0/instances?recursion=1").await;
-    assert_eq!((&list[0]["status"], &list[1]["status"]), (&json!("Running"), &json!("Stopped")));
+    assert_eq!(
+        (&list[0]["status"], &list[1]["status"]),
+        (&json!("Running"), &json!("Stopped"))
+    );
     let full = host.api.get("/1.0/instances?recursion=2").await;
     assert!(full[0]["state"]["network"]["eth0"].is_object(), "{full}");
     assert_eq!(full[1]["state"]["network"], Value::Null);
-    let running = host.api.get("/1.0/instances?recursion=1&filter=status+eq+running").await;
+    let running = host
+        .api
+        .get("/1.0/instances?recursion=1&filter=status+eq+running")
+        .await;
     assert_eq!(running.as_array().unwrap().len(), 1);
     assert_eq!(running[0]["name"], "a");
 }
@@ -82,8 +111,18 @@ async fn an_ephemeral_container_goes_when_it_stops_however_it_stops() {
             host.set_state(name, "stop", true).await;
         }
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while host.api.request("GET", &format!("/1.0/instances/{name}"), Value::Null).await.status != 404 {
-            assert!(std::time::Instant::now() < deadline, "{name} stays: {}", host.log());
+        while host
+            .api
+            .request("GET", &format!("/1.0/instances/{name}"), Value::Null)
+            .await
+            .status
+            != 404
+        {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{name} stays: {}",
+                host.log()
+            );
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         assert!(host.names_in("storage-pools/default/containers").is_empty());
@@ -102,7 +141,11 @@ async fn a_container_that_reboots_runs_again() {
         if state["status"] == "Running" && state["pid"] != pid {
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "it does not come back: {}", host.log());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it does not come back: {}",
+            host.log()
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(host.run("again", &["echo", "hi"]).await, (0, "hi\n".into()));

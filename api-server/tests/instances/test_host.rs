@@ -57,7 +57,13 @@ impl TestHost {
         assert_eq!(line.trim(), "ready");
         let image = image::make(dir.path());
         let api = Client::new(&dir.path().join("state/unix.socket"));
-        Self { dir, holder, daemon: None, api, image }
+        Self {
+            dir,
+            holder,
+            daemon: None,
+            api,
+            image,
+        }
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
@@ -68,7 +74,9 @@ impl TestHost {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let holder = self.holder.id();
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{holder}/ns/net")).arg(format!("--mount=/proc/{holder}/ns/mnt"));
+        command
+            .arg(format!("--net=/proc/{holder}/ns/net"))
+            .arg(format!("--mount=/proc/{holder}/ns/mnt"));
         command.arg(program);
         command
     }
@@ -77,8 +85,17 @@ impl TestHost {
     pub(crate) async fn run_daemon(&mut self, environment: &[(&str, &str)]) {
         self.spawn_daemon(environment);
         let deadline = Instant::now() + PATIENCE;
-        while self.api.try_request("GET", "/1.0", &[], Vec::new()).await.is_err() {
-            assert!(Instant::now() < deadline, "the daemon does not serve: {}", self.log());
+        while self
+            .api
+            .try_request("GET", "/1.0", &[], Vec::new())
+            .await
+            .is_err()
+        {
+            assert!(
+                Instant::now() < deadline,
+                "the daemon does not serve: {}",
+                self.log()
+            );
             if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the daemon ended ({status}): {}", self.log());
             }
@@ -87,10 +104,17 @@ impl TestHost {
     }
 
     fn spawn_daemon(&mut self, environment: &[(&str, &str)]) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
         let mut command = self.command(env!("CARGO_BIN_EXE_virgad"));
         command.arg("--state-dir").arg(self.state_dir()).arg("-v");
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         command.envs(environment.iter().copied());
         self.daemon = Some(command.spawn().unwrap());
     }
@@ -126,9 +150,19 @@ impl TestHost {
 
     async fn import_image(&self) {
         let content = std::fs::read(&self.image).unwrap();
-        let headers = [("content-type", "application/octet-stream"), ("x-incus-filename", "image.tar.gz")];
-        let answer = self.api.try_request("POST", "/1.0/images", &headers, content).await.unwrap();
-        let url = answer.json()["operation"].as_str().unwrap_or_else(|| panic!("{}", answer.json())).to_owned();
+        let headers = [
+            ("content-type", "application/octet-stream"),
+            ("x-incus-filename", "image.tar.gz"),
+        ];
+        let answer = self
+            .api
+            .try_request("POST", "/1.0/images", &headers, content)
+            .await
+            .unwrap();
+        let url = answer.json()["operation"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{}", answer.json()))
+            .to_owned();
         let operation = self.api.get(&format!("{url}/wait")).await;
         assert_eq!(operation["status"], "Success", "{operation}");
         let fingerprint = operation["metadata"]["fingerprint"].clone();
@@ -142,40 +176,59 @@ impl TestHost {
     }
 
     pub(crate) async fn launch(&self, name: &str) {
-        self.api.succeed("POST", "/1.0/instances", Self::container(name, true)).await;
+        self.api
+            .succeed("POST", "/1.0/instances", Self::container(name, true))
+            .await;
     }
 
     pub(crate) async fn status(&self, name: &str) -> String {
-        self.api.get(&format!("/1.0/instances/{name}")).await["status"].as_str().unwrap().to_owned()
+        self.api.get(&format!("/1.0/instances/{name}")).await["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Waits until an instance has a status.
     pub(crate) async fn wait_for_status(&self, name: &str, wanted: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.status(name).await != wanted {
-            assert!(Instant::now() < deadline, "{name} does not become {wanted}: {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{name} does not become {wanted}: {}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     pub(crate) async fn set_state(&self, name: &str, action: &str, force: bool) {
         let wanted = json!({ "action": action, "force": force, "timeout": 30 });
-        self.api.succeed("PUT", &format!("/1.0/instances/{name}/state"), wanted).await;
+        self.api
+            .succeed("PUT", &format!("/1.0/instances/{name}/state"), wanted)
+            .await;
     }
 
     /// Runs a command in an instance without websockets; returns its status and what it printed.
     pub(crate) async fn run(&self, name: &str, command: &[&str]) -> (i64, String) {
         let wanted = json!({ "command": command, "record-output": true, "wait-for-websocket": false });
-        let done = self.api.succeed("POST", &format!("/1.0/instances/{name}/exec"), wanted).await;
+        let done = self
+            .api
+            .succeed("POST", &format!("/1.0/instances/{name}/exec"), wanted)
+            .await;
         let output = done["output"]["1"].as_str().unwrap();
         let answer = self.api.request("GET", output, Value::Null).await;
-        (done["return"].as_i64().unwrap(), String::from_utf8(answer.body.to_vec()).unwrap())
+        (
+            done["return"].as_i64().unwrap(),
+            String::from_utf8(answer.body.to_vec()).unwrap(),
+        )
     }
 
     /// Runs a command that may take the instance away with it.
     pub(crate) async fn run_last(&self, name: &str, command: &[&str]) {
         let wanted = json!({ "command": command, "wait-for-websocket": false });
-        self.api.operation("POST", &format!("/1.0/instances/{name}/exec"), wanted).await;
+        self.api
+            .operation("POST", &format!("/1.0/instances/{name}/exec"), wanted)
+            .await;
     }
 
     /// Links of the host that belong to instances.
@@ -183,7 +236,11 @@ impl TestHost {
         let output = self.command("ls").arg("/sys/class/net").output().unwrap();
         let names = String::from_utf8(output.stdout).unwrap();
         let is_port = |name: &&str| name.starts_with("veth") || name.starts_with("tap");
-        names.split_whitespace().filter(is_port).map(str::to_owned).collect()
+        names
+            .split_whitespace()
+            .filter(is_port)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Supervisors of this host, by process id.
@@ -191,7 +248,9 @@ impl TestHost {
         let mark = self.state_dir().to_string_lossy().into_owned();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             if line.contains("monitor --run-dir") && line.contains(&mark) {
@@ -203,9 +262,13 @@ impl TestHost {
 
     /// Names in a folder of the state directory.
     pub(crate) fn names_in(&self, folder: impl AsRef<Path>) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.state_dir().join(folder)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let Ok(entries) = std::fs::read_dir(self.state_dir().join(folder)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -213,11 +276,20 @@ impl TestHost {
     /// Control groups of an instance of this name.
     pub(crate) fn cgroups(&self, name: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path());
         for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let Ok(groups) = std::fs::read_dir(hierarchy.join("virga")) else { continue };
+            let Ok(groups) = std::fs::read_dir(hierarchy.join("virga")) else {
+                continue;
+            };
             let is_ours = |group: &PathBuf| {
-                let group = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let group = group
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 group == name || group.starts_with(&format!("{name}-"))
             };
             found.extend(groups.flatten().map(|group| group.path()).filter(is_ours));
@@ -242,7 +314,8 @@ impl Drop for TestHost {
         }
         for pid in self.supervisors() {
             // A monitor that is asked to end takes its container with it.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
         }
         for name in self.names_in("run") {
             let _ = container_runtime::cleanup(&self.state_dir().join("run").join(name));
@@ -256,13 +329,23 @@ impl Drop for TestHost {
 impl TestHost {
     fn stop_dnsmasq(&self) {
         for network in self.names_in("networks") {
-            let file = self.state_dir().join("networks").join(network).join("dnsmasq.pid");
-            let pid = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+            let file = self
+                .state_dir()
+                .join("networks")
+                .join(network)
+                .join("dnsmasq.pid");
+            let pid = std::fs::read_to_string(file)
+                .ok()
+                .and_then(|text| text.trim().parse::<i32>().ok());
             let is_dnsmasq = |pid: &i32| {
-                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "dnsmasq")
+                std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|comm| comm.trim() == "dnsmasq")
             };
             if let Some(pid) = pid.filter(is_dnsmasq) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
             }
         }
     }

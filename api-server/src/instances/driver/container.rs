@@ -34,11 +34,21 @@ fn client(run_dir: &Path) -> Result<Client, ApiError> {
 
 /// The first process of a root file system.
 fn find_init(root: &Path) -> Result<Vec<String>, ApiError> {
-    let inside = RootDir::open(root)
-        .map_err(|error| ApiError::internal(format!("Failed to open the root file system {}: {error}", root.display())))?;
-    INITS.iter().find(|path| inside.real_path(path).is_some()).map(|path| vec![(*path).to_owned()]).ok_or_else(|| {
-        ApiError::bad_request("The root file system has none of /sbin/init, /etc/init, /bin/init and /bin/sh to start")
-    })
+    let inside = RootDir::open(root).map_err(|error| {
+        ApiError::internal(format!(
+            "Failed to open the root file system {}: {error}",
+            root.display()
+        ))
+    })?;
+    INITS
+        .iter()
+        .find(|path| inside.real_path(path).is_some())
+        .map(|path| vec![(*path).to_owned()])
+        .ok_or_else(|| {
+            ApiError::bad_request(
+                "The root file system has none of /sbin/init, /etc/init, /bin/init and /bin/sh to start",
+            )
+        })
 }
 
 fn mount(disk: &Disk, source: &Path, has_ids: bool) -> Mount {
@@ -46,10 +56,15 @@ fn mount(disk: &Disk, source: &Path, has_ids: bool) -> Mount {
         source: source.to_string_lossy().into_owned(),
         target: disk.path.clone(),
         fstype: None,
-        options: if disk.recursive { vec!["rbind".to_owned()] } else { Vec::new() },
+        options: if disk.recursive {
+            vec!["rbind".to_owned()]
+        } else {
+            Vec::new()
+        },
         read_only: disk.read_only,
         // Custom volumes are stored with plain ids like roots.
-        shift: has_ids && (disk.shift || matches!(disk.source, crate::instances::devices::DiskSource::Volume { .. })),
+        shift: has_ids
+            && (disk.shift || matches!(disk.source, crate::instances::devices::DiskSource::Volume { .. })),
         optional: !disk.required,
     }
 }
@@ -66,8 +81,12 @@ impl Driver for ContainerDriver {
     fn prepare(&self, plan: StartPlan) -> Result<Launch, ApiError> {
         let init = find_init(&plan.root)?;
         let words: Vec<&str> = init.iter().map(String::as_str).collect();
-        let mut spec =
-            ContainerSpec::new(&plan.record.disk_name(), &plan.root, plan.log_dir.join("console.log"), &words);
+        let mut spec = ContainerSpec::new(
+            &plan.record.disk_name(),
+            &plan.root,
+            plan.log_dir.join("console.log"),
+            &words,
+        );
         spec.hostname.clone_from(&plan.record.name);
         spec.environment = prefixed(&plan.config, "environment.");
         spec.sysctls = prefixed(&plan.config, "linux.sysctl.");
@@ -75,9 +94,13 @@ impl Driver for ContainerDriver {
         spec.limits = limits::of_container(&plan.config)?;
         spec.nesting = plan.config.is_true("security.nesting");
         spec.nics = plan.ports.iter().map(|port| port.nic.name.clone()).collect();
-        spec.mounts =
-            plan.disks.iter().map(|(disk, source)| mount(disk, source, plan.ids.is_some())).collect();
-        spec.validate().map_err(|error| ApiError::bad_request(error.to_string()))?;
+        spec.mounts = plan
+            .disks
+            .iter()
+            .map(|(disk, source)| mount(disk, source, plan.ids.is_some()))
+            .collect();
+        spec.validate()
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
         std::fs::write(plan.run_dir.join("spec.json"), serde_json::to_vec(&spec)?)?;
         Ok(Launch {
             program: supervisor::program("virga-run")?,
@@ -100,7 +123,10 @@ impl Driver for ContainerDriver {
             Phase::Frozen => Inside::Frozen,
             Phase::Stopped => Inside::Ended,
         };
-        Ok(Report { inside, pid: state.init_pid })
+        Ok(Report {
+            inside,
+            pid: state.init_pid,
+        })
     }
 
     fn release(&self, run_dir: &Path) -> Result<(), ApiError> {
@@ -114,7 +140,9 @@ impl Driver for ContainerDriver {
     }
 
     fn kill(&self, run_dir: &Path) -> Result<(), ApiError> {
-        client(run_dir)?.kill(libc::SIGKILL).map_err(|error| failed(&error))
+        client(run_dir)?
+            .kill(libc::SIGKILL)
+            .map_err(|error| failed(&error))
     }
 
     fn freeze(&self, run_dir: &Path) -> Result<(), ApiError> {
@@ -145,12 +173,16 @@ impl Driver for ContainerDriver {
 
     fn set_limits(&self, run_dir: &Path, config: &Expanded) -> Result<bool, ApiError> {
         let limits = limits::of_container(config)?;
-        client(run_dir)?.set_limits(&limits).map_err(|error| failed(&error))?;
+        client(run_dir)?
+            .set_limits(&limits)
+            .map_err(|error| failed(&error))?;
         Ok(true)
     }
 
     fn console_size(&self, run_dir: &Path, width: u16, height: u16) -> Result<(), ApiError> {
-        client(run_dir)?.console_size(width, height).map_err(|error| failed(&error))
+        client(run_dir)?
+            .console_size(width, height)
+            .map_err(|error| failed(&error))
     }
 
     fn clean_up(&self, run_dir: &Path) -> Result<(), ApiError> {

@@ -106,7 +106,10 @@ pub struct Drivers {
 impl Drivers {
     /// Finds out what this host can run.
     pub fn new(paths: crate::paths::StatePaths) -> Self {
-        Self { container: ContainerDriver, vm: VmDriver::new(paths) }
+        Self {
+            container: ContainerDriver,
+            vm: VmDriver::new(paths),
+        }
     }
 
     /// The driver of a kind of instance.

@@ -53,7 +53,10 @@ pub struct VmDriver {
 
 impl VmDriver {
     pub(super) fn new(paths: StatePaths) -> Self {
-        Self { paths, support: OnceLock::new() }
+        Self {
+            paths,
+            support: OnceLock::new(),
+        }
     }
 
     /// Found out once, with a payload guest of a few instructions.
@@ -99,7 +102,12 @@ impl VmDriver {
         let metadata = std::fs::metadata(&agent)?;
         let directory = self.paths.root().join("cache");
         std::fs::create_dir_all(&directory)?;
-        let name = format!("agent-{}-{}-{}.cpio", metadata.size(), metadata.mtime(), metadata.mtime_nsec());
+        let name = format!(
+            "agent-{}-{}-{}.cpio",
+            metadata.size(),
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        );
         let path = directory.join(&name);
         if path.is_file() {
             return Ok(path);
@@ -138,7 +146,11 @@ fn guest_config(plan: &StartPlan) -> GuestConfig {
         .collect();
     GuestConfig {
         hostname: plan.record.name.clone(),
-        root: RootConfig { read_only: plan.root_read_only, grow: !plan.root_read_only, ..RootConfig::default() },
+        root: RootConfig {
+            read_only: plan.root_read_only,
+            grow: !plan.root_read_only,
+            ..RootConfig::default()
+        },
         nics: plan.ports.iter().map(guest_nic).collect(),
         init: match plan.config.get("virga.boot.init") {
             "agent" => InitMode::None,
@@ -154,11 +166,21 @@ fn guest_nic(port: &Port) -> NicConfig {
     NicConfig {
         hwaddr: port.hwaddr.to_string(),
         name: port.nic.name.clone(),
-        addresses: port.addresses().into_iter().map(|(address, prefix)| Cidr { address, prefix }).collect(),
-        gateway4: reserved.filter(|reserved| reserved.ipv4.is_some()).and_then(|reserved| reserved.gateway4),
-        gateway6: reserved.filter(|reserved| reserved.ipv6.is_some()).and_then(|reserved| reserved.gateway6),
+        addresses: port
+            .addresses()
+            .into_iter()
+            .map(|(address, prefix)| Cidr { address, prefix })
+            .collect(),
+        gateway4: reserved
+            .filter(|reserved| reserved.ipv4.is_some())
+            .and_then(|reserved| reserved.gateway4),
+        gateway6: reserved
+            .filter(|reserved| reserved.ipv6.is_some())
+            .and_then(|reserved| reserved.gateway6),
         dns: reserved.map(|reserved| reserved.dns.clone()).unwrap_or_default(),
-        search: reserved.map(|reserved| reserved.search.clone()).unwrap_or_default(),
+        search: reserved
+            .map(|reserved| reserved.search.clone())
+            .unwrap_or_default(),
         mtu: port.mtu(),
     }
 }
@@ -171,7 +193,9 @@ fn serial(device: &str) -> String {
 impl Driver for VmDriver {
     fn prepare(&self, mut plan: StartPlan) -> Result<Launch, ApiError> {
         if let VmSupport::No(reason) = self.support() {
-            return Err(ApiError::bad_request(format!("Virtual machines cannot run here: {reason}")));
+            return Err(ApiError::bad_request(format!(
+                "Virtual machines cannot run here: {reason}"
+            )));
         }
         let (vcpus, memory_bytes) = limits::of_vm(&plan.config)?;
         let kernel = self.kernel(&plan)?;
@@ -233,7 +257,9 @@ impl Driver for VmDriver {
             "autostart": false,
         });
         let config: VmConfig = serde_json::from_value(document)?;
-        config.check().map_err(|error| ApiError::bad_request(error.to_string()))?;
+        config
+            .check()
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
         let spec = plan.run_dir.join("spec.json");
         std::fs::write(&spec, serde_json::to_vec(&config)?)?;
         Ok(Launch {
@@ -253,7 +279,10 @@ impl Driver for VmDriver {
             VmState::Paused => Inside::Frozen,
             VmState::Stopping => Inside::Ended,
         };
-        Ok(Report { inside, pid: i32::try_from(state.pid).unwrap_or_default() })
+        Ok(Report {
+            inside,
+            pid: i32::try_from(state.pid).unwrap_or_default(),
+        })
     }
 
     fn release(&self, run_dir: &Path) -> Result<(), ApiError> {
@@ -283,7 +312,12 @@ impl Driver for VmDriver {
             cpu_ns: cpu_time(pid),
             memory,
             memory_peak,
-            memory_limit: Some(client(run_dir).state().map_err(|error| failed(&error))?.memory_bytes),
+            memory_limit: Some(
+                client(run_dir)
+                    .state()
+                    .map_err(|error| failed(&error))?
+                    .memory_bytes,
+            ),
             swap: 0,
             processes: None,
         })
@@ -291,7 +325,8 @@ impl Driver for VmDriver {
 
     fn agent(&self, run_dir: &Path) -> Result<UnixStream, ApiError> {
         let not_there = || ApiError::bad_request("VM agent isn't currently running");
-        let mut stream = guest_agent::socket::connect(&run_dir.join("vsock.sock")).map_err(|_| not_there())?;
+        let mut stream =
+            guest_agent::socket::connect(&run_dir.join("vsock.sock")).map_err(|_| not_there())?;
         stream.set_read_timeout(Some(AGENT_TIMEOUT))?;
         stream.set_write_timeout(Some(AGENT_TIMEOUT))?;
         connect_port(&mut stream, guest_agent::protocol::VSOCK_PORT).ok_or_else(not_there)?;
@@ -334,11 +369,19 @@ fn connect_port(stream: &mut UnixStream, port: u32) -> Option<()> {
 
 /// Processor time of a process with all its threads, in nanoseconds.
 fn cpu_time(pid: i32) -> u64 {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return 0 };
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return 0;
+    };
     // Fields 14 and 15 of proc(5), counted from field 3 behind the name.
     let ticks: u64 = text
         .rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum())
+        .map(|(_, rest)| {
+            rest.split_whitespace()
+                .skip(11)
+                .take(2)
+                .filter_map(|word| word.parse::<u64>().ok())
+                .sum()
+        })
         .unwrap_or_default();
     // SAFETY: sysconf has no preconditions.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
@@ -350,7 +393,9 @@ fn resident(pid: i32) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
     };
     (value("VmRSS:"), value("VmHWM:"))
 }

@@ -23,10 +23,16 @@ fn plan(folder: &Path, config: &[(&str, &str)]) -> StartPlan {
         pool: "default".into(),
         phase: Phase::Ready,
     };
-    let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let config = config
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
     StartPlan {
         record,
-        config: Expanded { config, ..Expanded::default() },
+        config: Expanded {
+            config,
+            ..Expanded::default()
+        },
         run_dir: folder.join("run"),
         log_dir: folder.join("logs"),
         root: folder.join("root.raw"),
@@ -97,7 +103,10 @@ fn the_kernel_is_the_instances_or_the_servers_or_named_in_the_refusal() {
     assert_eq!(driver.kernel(&with_own).unwrap(), server);
     with_own.server_kernel = Some(folder.path().join("missing"));
     let error = driver.kernel(&with_own).unwrap_err();
-    assert!(error.message.contains("missing") && error.message.contains("virga.kernel"), "{error}");
+    assert!(
+        error.message.contains("missing") && error.message.contains("virga.kernel"),
+        "{error}"
+    );
 }
 
 #[test]

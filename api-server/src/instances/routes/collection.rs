@@ -44,25 +44,33 @@ pub(super) fn full(
         instance: render(daemon, record)?,
         backups: None,
         state: Some(state),
-        snapshots: (!snapshots.is_empty()).then(|| snapshots.iter().map(record::SnapshotRecord::render).collect()),
+        snapshots: (!snapshots.is_empty())
+            .then(|| snapshots.iter().map(record::SnapshotRecord::render).collect()),
     })
 }
 
 async fn list(State(daemon): State<Arc<Daemon>>, project: Project, query: Query) -> Reply {
     let listing = Listing::from_query(&query)?;
     let project = (!query.is_true("all-projects")).then_some(project.0.as_str());
-    let wanted = query.get_non_empty("instance-type").map(super::super::validate::kind).transpose()?;
+    let wanted = query
+        .get_non_empty("instance-type")
+        .map(super::super::validate::kind)
+        .transpose()?;
     let records: Vec<InstanceRecord> = record::all(&*daemon.store, project)?
         .into_iter()
         .map(|(record, _): (InstanceRecord, Document)| record)
         .filter(|record| wanted.is_none_or(|kind| record.kind == kind))
         .collect();
     if listing.wants_only_urls() {
-        return Ok(response::sync(records.iter().map(InstanceRecord::url).collect::<Vec<_>>()));
+        return Ok(response::sync(
+            records.iter().map(InstanceRecord::url).collect::<Vec<_>>(),
+        ));
     }
     if listing.recursion() < 2 {
-        let items: Result<Vec<_>, ApiError> =
-            records.iter().map(|record| Ok((record.url(), render(&daemon, record)?))).collect();
+        let items: Result<Vec<_>, ApiError> = records
+            .iter()
+            .map(|record| Ok((record.url(), render(&daemon, record)?)))
+            .collect();
         return listing.reply(items?);
     }
     // What the filter leaves out need not be asked for its state, unless the filter is about that.
@@ -82,7 +90,10 @@ async fn create_one(
     requestor: Requestor,
     JsonBody(post): JsonBody<InstancesPost>,
 ) -> Reply {
-    if query.get_non_empty("target").is_some_and(|target| target != "none") {
+    if query
+        .get_non_empty("target")
+        .is_some_and(|target| target != "none")
+    {
         return Err(ApiError::bad_request("Target only allowed when clustered"));
     }
     let new = create::check(&daemon, &project, post)?;
@@ -130,9 +141,16 @@ async fn change_all(
             .buffer_unordered(TOGETHER)
             .collect()
             .await;
-        let failures: Vec<String> =
-            results.into_iter().filter_map(Result::err).map(|error| error.message).collect();
-        if failures.is_empty() { Ok(None::<Value>) } else { Err(ApiError::bad_request(failures.join("; "))) }
+        let failures: Vec<String> = results
+            .into_iter()
+            .filter_map(Result::err)
+            .map(|error| error.message)
+            .collect();
+        if failures.is_empty() {
+            Ok(None::<Value>)
+        } else {
+            Err(ApiError::bad_request(failures.join("; ")))
+        }
     });
     Ok(response::async_op(&operation))
 }

@@ -15,7 +15,10 @@ use crate::response::{self, Reply};
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
-    Router::new().route("/1.0/instances/{name}/console", get(show).post(attach).delete(clear))
+    Router::new().route(
+        "/1.0/instances/{name}/console",
+        get(show).post(attach).delete(clear),
+    )
 }
 
 async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): Path<String>) -> Reply {
@@ -43,8 +46,16 @@ async fn attach(
     }
     match (wanted.kind.as_str(), record.is_vm()) {
         ("console", _) => {}
-        ("vga", false) => return Err(ApiError::bad_request("VGA console is only supported by virtual machines")),
-        ("vga", true) => return Err(ApiError::bad_request("This server's virtual machines have no VGA console")),
+        ("vga", false) => {
+            return Err(ApiError::bad_request(
+                "VGA console is only supported by virtual machines",
+            ));
+        }
+        ("vga", true) => {
+            return Err(ApiError::bad_request(
+                "This server's virtual machines have no VGA console",
+            ));
+        }
         (other, _) => return Err(ApiError::bad_request(format!("Unknown console type {other:?}"))),
     }
     let running = daemon.instances.expect_running(&project, &name)?;

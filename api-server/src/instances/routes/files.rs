@@ -15,9 +15,9 @@ use russh_sftp::protocol::FileAttributes;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::events;
 use super::super::files::{self, Wanted};
 use super::super::record::InstanceRecord;
-use super::super::events;
 use crate::request::{Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::{ApiError, Daemon};
@@ -28,7 +28,10 @@ const CHUNK: usize = 32 << 10;
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/1.0/instances/{name}/sftp", get(sftp))
-        .route("/1.0/instances/{name}/files", get(read).head(read).post(write).delete(remove))
+        .route(
+            "/1.0/instances/{name}/files",
+            get(read).head(read).post(write).delete(remove),
+        )
 }
 
 /// Switches the connection over to SFTP with the inside of the instance.
@@ -39,7 +42,10 @@ async fn sftp(
     mut request: Request,
 ) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
-    let wanted = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    let wanted = request
+        .headers()
+        .get(header::UPGRADE)
+        .and_then(|value| value.to_str().ok());
     if !wanted.is_some_and(|value| value.eq_ignore_ascii_case("sftp")) {
         return Err(ApiError::bad_request("Missing or invalid upgrade header"));
     }
@@ -56,17 +62,27 @@ async fn sftp(
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("sftp"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+        .headers_mut()
+        .insert(header::UPGRADE, HeaderValue::from_static("sftp"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     Ok(response)
 }
 
 fn path_of(query: &Query) -> Result<String, ApiError> {
-    let path = query.get_non_empty("path").ok_or_else(|| ApiError::bad_request("Missing path argument"))?;
+    let path = query
+        .get_non_empty("path")
+        .ok_or_else(|| ApiError::bad_request("Missing path argument"))?;
     if path.contains('\0') {
         return Err(ApiError::bad_request("Invalid path argument"));
     }
-    Ok(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+    Ok(if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    })
 }
 
 async fn read(
@@ -80,20 +96,29 @@ async fn read(
     let record = super::find(&daemon, &project, &name)?;
     let path = path_of(&query)?;
     let session = files::session(&daemon, &record).await?;
-    let attributes = session.symlink_metadata(&path).await.map_err(|error| files::failed(&error))?;
+    let attributes = session
+        .symlink_metadata(&path)
+        .await
+        .map_err(|error| files::failed(&error))?;
     if method == Method::HEAD {
         return Ok(described(Response::new(Body::empty()), &attributes));
     }
     tell_file(&daemon, &record, &path, "instance-file-retrieved", &requestor);
     match files::kind(&attributes) {
         "directory" => {
-            let entries = session.read_dir(&path).await.map_err(|error| files::failed(&error))?;
+            let entries = session
+                .read_dir(&path)
+                .await
+                .map_err(|error| files::failed(&error))?;
             let mut names: Vec<String> = entries.map(|entry| entry.file_name()).collect();
             names.sort();
             Ok(described(response::sync(names), &attributes))
         }
         "symlink" => {
-            let target = session.read_link(&path).await.map_err(|error| files::failed(&error))?;
+            let target = session
+                .read_link(&path)
+                .await
+                .map_err(|error| files::failed(&error))?;
             Ok(described(content(Body::from(target), &path), &attributes))
         }
         _ => {
@@ -117,7 +142,10 @@ fn stream(session: SftpSession, file: russh_sftp::client::fs::File) -> Body {
 fn content(body: Body, path: &str) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     let name = path.rsplit('/').next().unwrap_or_default();
     if let Ok(value) = HeaderValue::from_str(&format!("inline;filename={name}")) {
         headers.insert(header::CONTENT_DISPOSITION, value);
@@ -136,30 +164,44 @@ fn described(mut response: Response, attributes: &FileAttributes) -> Response {
         ("x-incus-mode", format!("{mode:04o}")),
         ("x-incus-type", files::kind(attributes).to_owned()),
         ("x-incus-size", attributes.size.unwrap_or_default().to_string()),
-        ("x-incus-modified", modified.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()),
+        (
+            "x-incus-modified",
+            modified.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        ),
     ];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
         }
     }
     response
 }
 
 fn wanted(headers: &HeaderMap) -> Result<Wanted, ApiError> {
-    let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
+    let get = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| !value.is_empty())
+    };
     let number = |name: &str| match get(name) {
         None => Ok(None),
-        Some(text) => {
-            text.parse::<u32>().map(Some).map_err(|_| ApiError::bad_request(format!("Invalid {name} header {text:?}")))
-        }
+        Some(text) => text
+            .parse::<u32>()
+            .map(Some)
+            .map_err(|_| ApiError::bad_request(format!("Invalid {name} header {text:?}"))),
     };
     let mode = match get("x-incus-mode") {
         None => None,
         // Go's clients write `0644`, others `644`.
-        Some(text) => Some(u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| {
-            ApiError::bad_request(format!("Invalid X-Incus-mode header {text:?}"))
-        })?),
+        Some(text) => Some(
+            u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o7777)
+                .ok_or_else(|| ApiError::bad_request(format!("Invalid X-Incus-mode header {text:?}")))?,
+        ),
     };
     let append = match get("x-incus-write") {
         None | Some("overwrite") => false,
@@ -191,9 +233,14 @@ async fn write(
         "directory" => {
             if session.create_dir(&path).await.is_err() {
                 // A directory that is there already is fine, anything else is not.
-                let there = session.metadata(&path).await.map_err(|error| files::failed(&error))?;
+                let there = session
+                    .metadata(&path)
+                    .await
+                    .map_err(|error| files::failed(&error))?;
                 if files::kind(&there) != "directory" {
-                    return Err(ApiError::bad_request(format!("{path:?} exists and is no directory")));
+                    return Err(ApiError::bad_request(format!(
+                        "{path:?} exists and is no directory"
+                    )));
                 }
             }
         }
@@ -216,12 +263,20 @@ async fn write(
     Ok(response::empty())
 }
 
-async fn write_file(session: &SftpSession, path: &str, append: bool, request: Request) -> Result<(), ApiError> {
-    let mut file =
-        session.open_with_flags(path, files::write_flags(append)).await.map_err(|error| files::failed(&error))?;
+async fn write_file(
+    session: &SftpSession,
+    path: &str,
+    append: bool,
+    request: Request,
+) -> Result<(), ApiError> {
+    let mut file = session
+        .open_with_flags(path, files::write_flags(append))
+        .await
+        .map_err(|error| files::failed(&error))?;
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::bad_request(format!("Failed reading the request: {error}")))?;
+        let frame =
+            frame.map_err(|error| ApiError::bad_request(format!("Failed reading the request: {error}")))?;
         if let Ok(data) = frame.into_data() {
             file.write_all(&data).await?;
         }
@@ -240,7 +295,10 @@ async fn remove(
     let record = super::find(&daemon, &project, &name)?;
     let path = path_of(&query)?;
     let session = files::session(&daemon, &record).await?;
-    let attributes = session.symlink_metadata(&path).await.map_err(|error| files::failed(&error))?;
+    let attributes = session
+        .symlink_metadata(&path)
+        .await
+        .map_err(|error| files::failed(&error))?;
     let removed = match files::kind(&attributes) {
         "directory" => session.remove_dir(&path).await,
         _ => session.remove_file(&path).await,
@@ -251,6 +309,10 @@ async fn remove(
 }
 
 fn tell_file(daemon: &Daemon, record: &InstanceRecord, path: &str, action: &str, who: &Requestor) {
-    let context = if action == "instance-file-retrieved" { json!({ "file-source": path }) } else { json!({ "file-destination": path }) };
+    let context = if action == "instance-file-retrieved" {
+        json!({ "file-source": path })
+    } else {
+        json!({ "file-destination": path })
+    };
     events::tell(daemon, record, action, Some(context), who);
 }

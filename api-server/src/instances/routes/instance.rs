@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use serde_json::json;
 
 use super::super::record::{self, Phase};
-use super::super::{create, delete, events, rename, restore, state, update};
+use super::super::{content, delete, events, rename, restore, state, update};
 use super::collection::{full, render};
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
 use crate::response::{self, Reply};
@@ -17,17 +17,32 @@ use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
-        .route("/1.0/instances/{name}", get(show).put(replace).patch(patch).post(rename_or_move).delete(remove))
+        .route(
+            "/1.0/instances/{name}",
+            get(show)
+                .put(replace)
+                .patch(patch)
+                .post(rename_or_move)
+                .delete(remove),
+        )
         .route("/1.0/instances/{name}/rebuild", post(rebuild))
 }
 
-async fn show(State(daemon): State<Arc<Daemon>>, project: Project, query: Query, Path(name): Path<String>) -> Reply {
+async fn show(
+    State(daemon): State<Arc<Daemon>>,
+    project: Project,
+    query: Query,
+    Path(name): Path<String>,
+) -> Reply {
     let (record, document) = record::load(&*daemon.store, &project, &name)?;
     if query.recursion() == 0 {
         return Ok(response::sync_etag(render(&daemon, &record)?, &document.etag()));
     }
     let state = state::state(&daemon, &record).await;
-    Ok(response::sync_etag(full(&daemon, &record, state)?, &document.etag()))
+    Ok(response::sync_etag(
+        full(&daemon, &record, state)?,
+        &document.etag(),
+    ))
 }
 
 async fn replace(
@@ -81,11 +96,17 @@ fn restore_snapshot(
     put: InstancePut,
 ) -> Reply {
     if put.stateful {
-        return Err(ApiError::bad_request("Stateful snapshots are not supported by this server"));
+        return Err(ApiError::bad_request(
+            "Stateful snapshots are not supported by this server",
+        ));
     }
     // Clients name the snapshot with or without its instance.
     let prefix = format!("{}/", record.name);
-    let snapshot = put.restore.strip_prefix(&prefix).unwrap_or(&put.restore).to_owned();
+    let snapshot = put
+        .restore
+        .strip_prefix(&prefix)
+        .unwrap_or(&put.restore)
+        .to_owned();
     record::load_snapshot(&*daemon.store, &project, &record.name, &snapshot)?;
     let worker = Arc::clone(daemon);
     let spec = super::task("Restoring snapshot", &project, &record.name);
@@ -116,7 +137,11 @@ async fn rename_or_move(
         ));
     }
     let worker = Arc::clone(&daemon);
-    let description = if post.migration { "Migrating instance" } else { "Renaming instance" };
+    let description = if post.migration {
+        "Migrating instance"
+    } else {
+        "Renaming instance"
+    };
     let spec = super::task(description, &project, &name);
     super::super::validate::instance_name(&post.name)?;
     let operation = daemon.operations.spawn(spec, move |_| async move {
@@ -125,7 +150,13 @@ async fn rename_or_move(
         }
         let lock = super::lock(&worker, &project, &name, "rename")?;
         let renamed = rename::rename(&worker, &lock, &post.name).await?;
-        events::tell(&worker, &renamed, "instance-renamed", Some(json!({ "old_name": name })), &requestor);
+        events::tell(
+            &worker,
+            &renamed,
+            "instance-renamed",
+            Some(json!({ "old_name": name })),
+            &requestor,
+        );
         Ok(None)
     });
     Ok(response::async_op(&operation))
@@ -141,7 +172,7 @@ async fn rebuild(
     super::find(&daemon, &project, &name)?;
     let image = match post.source.kind.as_str() {
         "none" => None,
-        "image" => Some(create::find_image(&daemon, &project, &post.source)?),
+        "image" => Some(content::find_image(&daemon, &project, &post.source)?),
         other => return Err(ApiError::bad_request(format!("Unknown source type {other:?}"))),
     };
     let worker = Arc::clone(&daemon);

@@ -15,14 +15,22 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/1.0/instances/{name}/logs", get(list))
         .route("/1.0/instances/{name}/logs/exec-output", get(list_outputs))
-        .route("/1.0/instances/{name}/logs/exec-output/{file}", get(show_output).delete(remove_output))
+        .route(
+            "/1.0/instances/{name}/logs/exec-output/{file}",
+            get(show_output).delete(remove_output),
+        )
         .route("/1.0/instances/{name}/logs/{file}", get(show).delete(remove))
 }
 
 async fn list(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): Path<String>) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
     let names = logs::list(&daemon, &record, None)?;
-    Ok(response::sync(names.iter().map(|file| format!("/1.0/instances/{name}/logs/{file}")).collect::<Vec<_>>()))
+    Ok(response::sync(
+        names
+            .iter()
+            .map(|file| format!("/1.0/instances/{name}/logs/{file}"))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 async fn show(
@@ -45,7 +53,11 @@ async fn remove(
     Ok(response::empty())
 }
 
-async fn list_outputs(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): Path<String>) -> Reply {
+async fn list_outputs(
+    State(daemon): State<Arc<Daemon>>,
+    project: Project,
+    Path(name): Path<String>,
+) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
     let names = logs::list(&daemon, &record, Some(EXEC_OUTPUT))?;
     let url = |file: &String| format!("/1.0/instances/{name}/logs/{EXEC_OUTPUT}/{file}");

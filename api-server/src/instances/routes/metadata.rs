@@ -14,7 +14,10 @@ use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
-        .route("/1.0/instances/{name}/metadata", get(show).put(replace).patch(patch))
+        .route(
+            "/1.0/instances/{name}/metadata",
+            get(show).put(replace).patch(patch),
+        )
         .route(
             "/1.0/instances/{name}/metadata/templates",
             get(show_templates).post(write_template).delete(remove_template),
@@ -83,7 +86,9 @@ async fn write_template(
     request: Request,
 ) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
-    let path = query.get_non_empty("path").ok_or_else(|| ApiError::bad_request("missing path argument"))?;
+    let path = query
+        .get_non_empty("path")
+        .ok_or_else(|| ApiError::bad_request("missing path argument"))?;
     let text = read_document(request).await?;
     metadata::write_template(&daemon, &record, path, &text)?;
     Ok(response::empty())
@@ -96,7 +101,9 @@ async fn remove_template(
     Path(name): Path<String>,
 ) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
-    let path = query.get_non_empty("path").ok_or_else(|| ApiError::bad_request("missing path argument"))?;
+    let path = query
+        .get_non_empty("path")
+        .ok_or_else(|| ApiError::bad_request("missing path argument"))?;
     metadata::remove_template(&daemon, &record, path)?;
     Ok(response::empty())
 }

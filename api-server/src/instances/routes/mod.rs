@@ -41,7 +41,9 @@ pub fn routes() -> Router<Arc<Daemon>> {
 
 /// An operation on one instance. Resources are named without their project, as Incus does.
 fn task(description: &str, project: &str, name: &str) -> OperationSpec {
-    OperationSpec::task(description).project(project).resource("instances", format!("/1.0/instances/{name}"))
+    OperationSpec::task(description)
+        .project(project)
+        .resource("instances", format!("/1.0/instances/{name}"))
 }
 
 fn find(daemon: &Daemon, project: &str, name: &str) -> Result<InstanceRecord, ApiError> {
@@ -62,12 +64,16 @@ fn lock(daemon: &Daemon, project: &str, name: &str, action: &'static str) -> Res
 fn file(content: Vec<u8>, name: &str, changed: SystemTime) -> Response {
     let mut response = Response::new(Body::from(content));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Ok(value) = HeaderValue::from_str(&format!("inline;filename={name}")) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
-    let date = jiff::Timestamp::try_from(changed).map(|moment| moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    let date = jiff::Timestamp::try_from(changed)
+        .map(|moment| moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
     if let Ok(Ok(value)) = date.map(|date| HeaderValue::from_str(&date)) {
         headers.insert(header::LAST_MODIFIED, value);
     }

@@ -18,26 +18,44 @@ use crate::response::{self, Reply};
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
-    Router::new().route("/1.0/instances/{name}/snapshots", get(list).post(create)).route(
-        "/1.0/instances/{name}/snapshots/{snapshot}",
-        get(show).post(rename).put(replace).patch(replace).delete(remove),
-    )
+    Router::new()
+        .route("/1.0/instances/{name}/snapshots", get(list).post(create))
+        .route(
+            "/1.0/instances/{name}/snapshots/{snapshot}",
+            get(show).post(rename).put(replace).patch(replace).delete(remove),
+        )
 }
 
 fn url(record: &InstanceRecord, snapshot: &str) -> String {
-    format!("/1.0/instances/{}/snapshots/{snapshot}{}", record.name, crate::projects::url_suffix(&record.project))
+    format!(
+        "/1.0/instances/{}/snapshots/{snapshot}{}",
+        record.name,
+        crate::projects::url_suffix(&record.project)
+    )
 }
 
 fn task(description: &str, record: &InstanceRecord, snapshot: &str) -> OperationSpec {
-    super::task(description, &record.project, &record.name)
-        .resource("instances_snapshots", format!("/1.0/instances/{}/snapshots/{snapshot}", record.name))
+    super::task(description, &record.project, &record.name).resource(
+        "instances_snapshots",
+        format!("/1.0/instances/{}/snapshots/{snapshot}", record.name),
+    )
 }
 
-async fn list(State(daemon): State<Arc<Daemon>>, project: Project, query: Query, Path(name): Path<String>) -> Reply {
+async fn list(
+    State(daemon): State<Arc<Daemon>>,
+    project: Project,
+    query: Query,
+    Path(name): Path<String>,
+) -> Reply {
     let record = super::find(&daemon, &project, &name)?;
     let listing = Listing::from_query(&query)?;
     let found = record::snapshots(&*daemon.store, &project, &name)?;
-    listing.reply(found.iter().map(|snapshot| (url(&record, &snapshot.name), snapshot.render())).collect())
+    listing.reply(
+        found
+            .iter()
+            .map(|snapshot| (url(&record, &snapshot.name), snapshot.render()))
+            .collect(),
+    )
 }
 
 async fn show(
@@ -64,7 +82,13 @@ async fn create(
     let operation = daemon.operations.spawn(spec, move |_| async move {
         let lock = super::lock(&worker, &project, &name, "create-snapshot")?;
         snapshots::create(&worker, &lock, &new).await?;
-        events::tell_snapshot(&worker, &record, &new.name, "instance-snapshot-created", &requestor);
+        events::tell_snapshot(
+            &worker,
+            &record,
+            &new.name,
+            "instance-snapshot-created",
+            &requestor,
+        );
         Ok(None)
     });
     Ok(response::async_op(&operation))
@@ -80,7 +104,9 @@ async fn rename(
     let record = super::find(&daemon, &project, &name)?;
     record::load_snapshot(&*daemon.store, &project, &name, &snapshot)?;
     if post.migration || post.target.is_some() {
-        return Err(ApiError::bad_request("Migration between servers is not supported"));
+        return Err(ApiError::bad_request(
+            "Migration between servers is not supported",
+        ));
     }
     let worker = Arc::clone(&daemon);
     let spec = task("Renaming snapshot", &record, &snapshot);
@@ -114,7 +140,13 @@ async fn replace(
     let operation = daemon.operations.spawn(spec, move |_| async move {
         let _lock = super::lock(&worker, &project, &name, "update-snapshot")?;
         snapshots::set_expiry(&worker, &project, &name, &snapshot, put.expires_at)?;
-        events::tell_snapshot(&worker, &record, &snapshot, "instance-snapshot-updated", &requestor);
+        events::tell_snapshot(
+            &worker,
+            &record,
+            &snapshot,
+            "instance-snapshot-updated",
+            &requestor,
+        );
         Ok(None)
     });
     Ok(response::async_op(&operation))
@@ -133,7 +165,13 @@ async fn remove(
     let operation = daemon.operations.spawn(spec, move |_| async move {
         let lock = super::lock(&worker, &project, &name, "delete-snapshot")?;
         snapshots::delete(&worker, &lock, &snapshot).await?;
-        events::tell_snapshot(&worker, &record, &snapshot, "instance-snapshot-deleted", &requestor);
+        events::tell_snapshot(
+            &worker,
+            &record,
+            &snapshot,
+            "instance-snapshot-deleted",
+            &requestor,
+        );
         Ok(None)
     });
     Ok(response::async_op(&operation))

@@ -20,7 +20,10 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
 
 async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): Path<String>) -> Reply {
     let (record, document) = record::load(&*daemon.store, &project, &name)?;
-    Ok(response::sync_etag(state::state(&daemon, &record).await, &document.etag()))
+    Ok(response::sync_etag(
+        state::state(&daemon, &record).await,
+        &document.etag(),
+    ))
 }
 
 /// A change of state that a client asks for.
@@ -122,7 +125,9 @@ pub(super) async fn change_state(
     let (project, name) = lock.key();
     let (record, _) = record::load(&*daemon.store, project, name)?;
     if record.phase != Phase::Ready {
-        return Err(ApiError::bad_request(format!("Instance {name:?} is not complete")));
+        return Err(ApiError::bad_request(format!(
+            "Instance {name:?} is not complete"
+        )));
     }
     let tell = |action: &str| events::tell(daemon, &record, action, None, who);
     match *change {
@@ -132,7 +137,11 @@ pub(super) async fn change_state(
         }
         Change::Stop { force, timeout } => {
             stop::stop(daemon, lock, force, timeout).await?;
-            tell(if force { "instance-stopped" } else { "instance-shutdown" });
+            tell(if force {
+                "instance-stopped"
+            } else {
+                "instance-shutdown"
+            });
             if record.ephemeral {
                 lock.turn_into("delete");
                 delete::delete(daemon, lock).await?;
@@ -140,10 +149,12 @@ pub(super) async fn change_state(
             }
         }
         Change::Restart { force, timeout } => {
-            stop::stop(daemon, lock, force, timeout).await.map_err(|error| match error.message.as_str() {
-                "The instance is already stopped" => ApiError::bad_request("The instance isn't running"),
-                _ => error,
-            })?;
+            stop::stop(daemon, lock, force, timeout)
+                .await
+                .map_err(|error| match error.message.as_str() {
+                    "The instance is already stopped" => ApiError::bad_request("The instance isn't running"),
+                    _ => error,
+                })?;
             start::start(daemon, lock).await?;
             tell("instance-restarted");
         }
