@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::entries::read_entries;
@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 
 /// Directories deeper than this are moved up.
 const DEPTH_MAX: usize = 32;
+
+/// More subvolumes inside each other than this are refused: each takes a part of the stack.
+const LEVELS_MAX: usize = 64;
 
 // linux/fs.h: FS_IOC_SETFLAGS, _IOW('f', 2, long), whose argument is an int all the same.
 nix::ioctl_write_ptr_bad!(
@@ -55,30 +58,32 @@ fn remove_any(path: &Path, unlock: &dyn Fn(BorrowedFd<'_>)) -> nix::Result<()> {
         Err(error) => return Err(error),
     };
     let prefix = format!(".virga-{:x}", RandomState::new().build_hasher().finish());
-    let mut removal = Removal {
+    let device = fstat(&top)?.st_dev;
+    Removal {
         top: top.as_fd(),
+        device,
+        level: 0,
         prefix,
         moved: 0,
         unlock,
-    };
-    loop {
-        let moved = removal.moved;
-        removal.empty(top.as_fd(), 0)?;
-        match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-            // Something deep was moved up here.
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) if removal.moved > moved => {}
-            Err(Errno::EPERM) => {
-                clear_flags(top.as_fd());
-                return unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir);
-            }
-            Err(error) => return Err(error),
+    }
+    .drain()?;
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::EPERM) => {
+            clear_flags(top.as_fd());
+            unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir)
         }
+        Err(error) => Err(error),
     }
 }
 
 struct Removal<'a> {
     top: BorrowedFd<'a>,
+    /// The device of the top. Another one begins at a nested subvolume.
+    device: u64,
+    /// Subvolumes around this one.
+    level: usize,
     /// What names of moved directories start with: random, lest the tree's owner has taken them.
     prefix: String,
     /// Directories moved to the top so far.
@@ -87,6 +92,17 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
+    /// Empties the top.
+    fn drain(&mut self) -> nix::Result<()> {
+        loop {
+            let moved = self.moved;
+            self.empty(self.top, 0)?;
+            if self.moved == moved {
+                return Ok(());
+            }
+        }
+    }
+
     /// Empties a directory, making it writable if need be.
     fn empty(&mut self, dir: BorrowedFd<'_>, depth: usize) -> nix::Result<()> {
         match self.empty_once(dir, depth) {
@@ -130,7 +146,24 @@ impl Removal<'_> {
             Err(Errno::ENOENT) => return Ok(()),
             other => other?,
         };
-        self.empty(dir.as_fd(), depth)?;
+        let device = fstat(&dir)?.st_dev;
+        if device == self.device {
+            self.empty(dir.as_fd(), depth)?;
+        } else if self.level < LEVELS_MAX {
+            // Nothing can be moved across the border, so it has a top of its own.
+            let (level, prefix) = (self.level + 1, self.prefix.clone());
+            Removal {
+                top: dir.as_fd(),
+                device,
+                level,
+                prefix,
+                moved: 0,
+                unlock: self.unlock,
+            }
+            .drain()?;
+        } else {
+            return Err(Errno::ELOOP);
+        }
         match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
             Err(Errno::EPERM) => {
                 clear_flags(dir.as_fd());
@@ -141,7 +174,7 @@ impl Removal<'_> {
         }
     }
 
-    /// Moves a deep directory to the top. Where that cannot be (a mount point, a subvolume, a project quota) it is emptied in place.
+    /// Moves a deep directory to the top. Where that cannot be it is emptied in place.
     fn move_up(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> bool {
         let fresh = format!("{}-{}", self.prefix, self.moved);
         let moved = renameat(parent, name, self.top, fresh.as_str()).is_ok();
