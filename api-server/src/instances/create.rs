@@ -137,6 +137,12 @@ pub fn check(daemon: &Arc<Daemon>, project: &str, post: InstancesPost) -> Result
         phase: Phase::Creating,
     };
     give_identity(&mut record, &checked.devices.nics);
+    let occasion = if matches!(content, Content::Copy { .. }) {
+        "copy"
+    } else {
+        "create"
+    };
+    record.set_volatile("apply_template", Some(occasion.to_owned()));
     Ok(NewInstance {
         record,
         content,

@@ -40,6 +40,7 @@ mod start;
 pub mod state;
 mod stop;
 pub mod supervisor;
+mod templates;
 mod update;
 mod validate;
 mod watch;

@@ -37,6 +37,9 @@ enum Next {
 /// Brings store, disks, links and processes to agreement.
 pub(super) async fn recover(daemon: &Arc<Daemon>) -> Result<(), ApiError> {
     let is_new_boot = note_boot(daemon)?;
+    // Looking at KVM takes milliseconds: here, and not in the first request that wants to know.
+    let prober = Arc::clone(daemon);
+    tokio::spawn(blocking(move || Ok(prober.instances.vm_support())));
     let mut next = Vec::new();
     for (record, _) in record::all(&*daemon.store, None)? {
         let key = (record.project.clone(), record.name.clone());

@@ -44,6 +44,7 @@ pub(super) async fn finish(
     let mut renamed = record.clone();
     to.clone_into(&mut renamed.name);
     renamed.phase = Phase::Ready;
+    renamed.set_volatile("apply_template", Some("rename".to_owned()));
     let config = expand::expand(&*daemon.store, record)?;
     if let Ok(set) = devices::read(record.kind, &config.devices) {
         // The next start reserves under the new name.

@@ -16,7 +16,7 @@ use super::manager::{Running, blocking};
 use super::plan::{Port, StartPlan};
 use super::record::{self, InstanceRecord};
 use super::supervisor::{self, Supervisor};
-use super::{ports, stop, watch};
+use super::{ports, stop, templates, watch};
 use crate::projects::{self, Feature};
 use crate::store::{self, keys};
 use crate::{ApiError, Daemon};
@@ -227,8 +227,15 @@ async fn run(
         ids: planned.ids,
         server_kernel,
     };
+    let worker = Arc::clone(daemon);
     let launch = manager
-        .with_driver(kind, move |driver| driver.prepare(plan))
+        .with_driver(kind, move |driver| {
+            if !plan.record.is_vm() {
+                let occasion = plan.record.volatile("apply_template");
+                templates::apply(&worker, &plan.record, &plan.config, &plan.root, occasion)?;
+            }
+            driver.prepare(plan)
+        })
         .await?;
     crash::point(Step::StartPrepared);
     let supervisor = blocking(move || supervisor::launch(launch)).await?;
@@ -268,6 +275,7 @@ async fn finish(
     let (project, name) = lock.key();
     record::update(&*daemon.store, project, name, |record| {
         record.set_volatile("last_state.power", Some("RUNNING".to_owned()));
+        record.set_volatile("apply_template", None);
         record.last_used_at = Timestamp::now();
         Ok(())
     })?;

@@ -129,6 +129,9 @@ async fn copies_and_renamed_instances_are_instances_of_their_own() {
         );
     }
     assert_eq!(host.instance_links().len(), 3);
+    // The image's template for it is filled in at creation and after renaming, not after copying.
+    assert_eq!(host.run("c4", &["cat", "/etc/hostname"]).await.1, "c4\n");
+    assert_eq!(host.run("c3", &["cat", "/etc/hostname"]).await.1, "c1\n");
     assert!(
         host.api
             .fail("POST", "/1.0/instances/c4", json!({ "name": "c5" }))

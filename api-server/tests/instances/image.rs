@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const INITTAB: &str = "::sysinit:/bin/echo system is up\n::respawn:/bin/sleep 100000\n::shutdown:/bin/true\n";
-const METADATA: &str = "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: Busybox\n  description: Test image\n";
+const METADATA: &str = "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: Busybox\n  description: Test image\n\
+templates:\n  /etc/hostname:\n    when: [create, rename]\n    template: hostname.tpl\n";
 const APPLETS: [&str; 24] = [
     "sh", "cat", "echo", "id", "ls", "sleep", "stty", "true", "false", "tty", "kill", "hostname", "poweroff",
     "reboot", "mkdir", "pwd", "env", "ip", "test", "rm", "touch", "head", "wc", "ps",
@@ -32,13 +33,15 @@ pub(crate) fn make(folder: &Path) -> PathBuf {
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
     std::fs::write(tree.join("metadata.yaml"), METADATA).unwrap();
+    std::fs::create_dir(tree.join("templates")).unwrap();
+    std::fs::write(tree.join("templates/hostname.tpl"), "{{ container.name }}\n").unwrap();
     let image = folder.join("image.tar.gz");
     let packed = Command::new("tar")
         .arg("-C")
         .arg(&tree)
         .arg("-czf")
         .arg(&image)
-        .args(["metadata.yaml", "rootfs"])
+        .args(["metadata.yaml", "templates", "rootfs"])
         .status()
         .unwrap();
     assert!(packed.success());
