@@ -8,6 +8,7 @@ mod bundle;
 mod hierarchy;
 mod runtime;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,6 +25,9 @@ use runtime::Runtime;
 
 /// Rounds, unless the user says otherwise.
 const ROUNDS: usize = 15;
+
+/// The kernel takes the namespaces of a container apart in the background, and holds up whoever makes the next one.
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// One kind of measurement.
 struct Case {
@@ -86,6 +90,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
             for (runtime, samples) in runtimes.iter().zip(&mut samples) {
                 interrupt::check()?;
                 let Ok(values) = samples else { continue };
+                thread::sleep(PAUSE);
                 let took = once(runtime, &bundle, case.task);
                 process::reap_orphans();
                 match took {
@@ -129,6 +134,8 @@ fn once(runtime: &Runtime, bundle: &Bundle, task: Task) -> Result<Duration> {
     container.start()?;
     match task {
         Task::True => {
+            // Some runtimes return from `start` before the process has begun; without this it might never have run.
+            container.wait_for_end()?;
             container.delete()?;
             Ok(began.elapsed())
         }

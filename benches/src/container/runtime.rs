@@ -109,13 +109,30 @@ impl Container<'_> {
         process::run(self.runtime.command()?.arg("start").arg(&self.id))
     }
 
-    /// `delete --force`: the process may still be about to end.
+    /// `delete --force`: also of what still runs.
     pub(crate) fn delete(&self) -> Result<()> {
         process::run(self.runtime.command()?.args(["delete", "--force"]).arg(&self.id))
     }
 
     /// Waits for the first thing that the container's process says.
     pub(crate) fn wait_for_output(&self) -> Result<()> {
+        match self.output()?.as_str() {
+            "up\n" => Ok(()),
+            "" => bail!("the container ended without a word"),
+            other => bail!("the container said {other:?}"),
+        }
+    }
+
+    /// Waits until the container's process has ended: it alone has the other end of its output.
+    pub(crate) fn wait_for_end(&self) -> Result<()> {
+        match self.output()?.as_str() {
+            "" => Ok(()),
+            other => bail!("the container said {other:?}"),
+        }
+    }
+
+    /// What can be read of the container's output first; nothing if that was closed.
+    fn output(&self) -> Result<String> {
         let Some(output) = self.output.borrow_mut().take() else {
             bail!("the container was not created")
         };
@@ -125,19 +142,16 @@ impl Container<'_> {
             let limit = PollTimeout::from(200u8);
             match poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], limit) {
                 Ok(0) | Err(nix::Error::EINTR) if Instant::now() < deadline => {}
-                Ok(0) => bail!("the container said nothing within {} s", LIMIT.as_secs()),
+                Ok(0) => bail!("the container did nothing within {} s", LIMIT.as_secs()),
                 Ok(_) => break,
                 Err(error) => return Err(error).context("cannot wait for the container"),
             }
         }
-        let mut text = [0; 64];
+        let mut text = [0; 256];
         let len = File::from(output)
             .read(&mut text)
             .context("cannot read the container's output")?;
-        match &text[..len] {
-            b"up\n" => Ok(()),
-            other => bail!("the container said {:?}", String::from_utf8_lossy(other)),
-        }
+        Ok(String::from_utf8_lossy(&text[..len]).into_owned())
     }
 }
 
