@@ -20,6 +20,7 @@ pub mod instances;
 pub mod intents;
 pub mod listing;
 pub mod metrics;
+pub mod microvm_images;
 pub mod names;
 pub mod networks;
 pub mod operations;

@@ -81,7 +81,9 @@ fn start_logging(args: &Args) -> LoggingLayer {
     };
     let to_stderr = || EnvFilter::try_from_env("VIRGAD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    let stderr = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi);
     let stderr = match args.log_format {
         LogFormat::Text => stderr.with_target(false).with_filter(to_stderr()).boxed(),
         LogFormat::Json => stderr.json().with_filter(to_stderr()).boxed(),

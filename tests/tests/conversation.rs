@@ -26,7 +26,13 @@ fn conversation(kind: Kind) {
     assert!(info.contains("Architecture: x86_64"), "{info}");
 
     // Launch, list, info
-    let mut launch = vec!["launch", "bb", "i1"];
+    // The client makes a VM only of an image of that type: `ALIAS/vm` is a container image as a microVM's.
+    let wanted = if kind == Kind::VirtualMachine {
+        "bb/vm"
+    } else {
+        "bb"
+    };
+    let mut launch = vec!["launch", wanted, "i1"];
     launch.extend(kind.launch_options());
     incus.ok(&launch);
     wait_until_ready(&mut host, "i1");

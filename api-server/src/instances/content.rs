@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::{Image, InstanceSource};
 
 use super::record::{self, InstanceRecord, Phase, SnapshotRecord};
+use crate::microvm_images;
 use crate::projects::{self, Feature};
 use crate::store::{self, keys};
 use crate::{ApiError, Daemon};
@@ -62,14 +63,23 @@ pub(super) fn find_image(
         source.fingerprint.clone()
     } else if !source.alias.is_empty() {
         let key = keys::alias(&project, &source.alias);
-        let found = store::get_as::<api::ImageAliasesEntry>(&*daemon.store, &key)?;
-        found.ok_or_else(|| ApiError::not_found("Image alias"))?.0.target
+        match store::get_as::<api::ImageAliasesEntry>(&*daemon.store, &key)? {
+            Some((entry, _)) => entry.target,
+            None => {
+                microvm_images::alias(&*daemon.store, &project, &source.alias)?
+                    .ok_or_else(|| ApiError::not_found("Image alias"))?
+                    .target
+            }
+        }
     } else {
         return Err(ApiError::bad_request(
             "Must specify one of alias, fingerprint or properties for init from image",
         ));
     };
     if let Some((image, _)) = store::get_as::<Image>(&*daemon.store, &keys::image(&project, &fingerprint))? {
+        return Ok(image);
+    }
+    if let Some(image) = microvm_images::find(&*daemon.store, &project, &fingerprint)? {
         return Ok(image);
     }
     let is_prefix = fingerprint.len() >= 4 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());

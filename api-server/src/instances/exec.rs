@@ -112,7 +112,7 @@ pub(super) async fn with_websockets(
         .await
         .map_err(|_| ApiError::bad_request("Timed out waiting for websockets to connect"))??;
 
-    let stream = agent::connect(daemon, running).await?;
+    let stream = agent::connect_patiently(daemon, running).await?;
     let started = guest_agent::client::exec(stream, request(post, environment, true)).await;
     let (stdin, control, events) = match started {
         Ok(stream) => stream.split(),
@@ -317,7 +317,7 @@ pub(super) async fn without_websockets(
     recording: Option<Recording>,
     context: &OperationContext,
 ) -> Result<Option<Value>, ApiError> {
-    let stream = agent::connect(daemon, running).await?;
+    let stream = agent::connect_patiently(daemon, running).await?;
     let started = guest_agent::client::exec(stream, request(post, environment, false)).await;
     let (stdin, _control, mut events) = started.map_err(|error| agent::failed(&error))?.split();
     drop(stdin);

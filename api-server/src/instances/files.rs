@@ -18,7 +18,7 @@ pub(super) async fn sftp(daemon: &Arc<Daemon>, record: &InstanceRecord) -> Resul
         if running.is_frozen() {
             return Err(ApiError::bad_request("Instance is frozen"));
         }
-        let stream = agent::connect(daemon, &running).await?;
+        let stream = agent::connect_patiently(daemon, &running).await?;
         return guest_agent::client::sftp(stream)
             .await
             .map_err(|error| agent::failed(&error));

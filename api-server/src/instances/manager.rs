@@ -84,6 +84,11 @@ impl Running {
         self.expected.store(expected, Ordering::Release);
     }
 
+    /// Whether it has ended and everything of it has been put away.
+    pub fn is_over(&self) -> bool {
+        self.over.borrow().is_some()
+    }
+
     /// Waits until it has ended and everything of it has been put away.
     pub async fn over(&self) -> Exit {
         let mut over = self.over.subscribe();

@@ -59,13 +59,14 @@ fn environment(daemon: &Daemon, project: &str) -> Environment {
         other => vec![other.to_owned()],
     };
     let drivers = daemon.storage_drivers();
+    let instance_drivers = daemon.instances.driver_names();
     Environment {
         addresses: Vec::new(),
         architectures,
         certificate: String::new(),
         certificate_fingerprint: String::new(),
-        driver: "virga-run | virga-vmm".to_owned(),
-        driver_version: format!("{VERSION} | {VERSION}"),
+        driver: instance_drivers.to_owned(),
+        driver_version: vec![VERSION; instance_drivers.split(" | ").count()].join(" | "),
         firewall: "nftables".to_owned(),
         kernel: "Linux".to_owned(),
         kernel_architecture: host.architecture.clone(),

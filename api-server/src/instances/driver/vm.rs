@@ -85,7 +85,17 @@ impl VmDriver {
             std::env::var_os("VIRGA_KERNEL").map(PathBuf::from),
         ];
         let default = self.paths.root().join("kernel/vmlinux");
-        let path = wanted.into_iter().flatten().next().unwrap_or(default);
+        // Beside the programs, where an installation has it: PREFIX/bin and PREFIX/share/virga.
+        let installed = std::env::current_exe()
+            .ok()
+            .and_then(|program| Some(program.parent()?.parent()?.join("share/virga/vmlinux")))
+            .filter(|path| !default.is_file() && path.is_file());
+        let path = wanted
+            .into_iter()
+            .flatten()
+            .next()
+            .or(installed)
+            .unwrap_or(default);
         if path.is_file() {
             return Ok(path);
         }

@@ -10,6 +10,7 @@ use super::project_of;
 use crate::events::Lifecycle;
 use crate::image_files::{find as find_image, new_alias};
 use crate::listing::Listing;
+use crate::microvm_images;
 use crate::names::check_alias_name;
 use crate::projects::url_suffix;
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
@@ -73,7 +74,11 @@ pub(super) async fn show(
     project: Project,
     Path(name): Path<String>,
 ) -> Reply {
-    let (entry, document) = find(&daemon, &project_of(&daemon, &project)?, &name)?;
+    let project = project_of(&daemon, &project)?;
+    if let Some(entry) = microvm_images::alias(&*daemon.store, &project, &name)? {
+        return Ok(response::sync(entry));
+    }
+    let (entry, document) = find(&daemon, &project, &name)?;
     Ok(response::sync_etag(entry, &document.etag()))
 }
 

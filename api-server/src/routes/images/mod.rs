@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use crate::events::Lifecycle;
 use crate::image_files::{self, find};
 use crate::listing::Listing;
+use crate::microvm_images;
 use crate::operations::OperationSpec;
 use crate::projects::{self, Feature, url_suffix};
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
@@ -91,6 +92,10 @@ async fn list(State(daemon): State<Arc<Daemon>>, project: Project, query: Query)
 
 async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(fingerprint): Path<String>) -> Reply {
     let project = project_of(&daemon, &project)?;
+    if let Some(mut image) = microvm_images::find(&*daemon.store, &project, &fingerprint)? {
+        image.fingerprint = fingerprint;
+        return Ok(response::sync(image));
+    }
     let (mut image, document) = find(&*daemon.store, &project, &fingerprint)?;
     let target = (project.clone(), image.fingerprint.clone());
     image.aliases = aliases_by_target(&daemon, &keys::aliases(&project))?
