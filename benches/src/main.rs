@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 
 /// Measures Virga beside its peers, in one run, and prints a table.
 ///
-/// Progress is on standard error. Run it by ci/bench, which builds Virga, fetches the peers and isolates the network.
+/// Progress is on standard error. Run it by ci/bench, which builds Virga and fetches the peers.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
