@@ -242,6 +242,21 @@ impl Host {
         found
     }
 
+    /// The ends of the instances' logs and consoles, for whoever reads why a test failed.
+    fn print_instance_logs(&self) {
+        for folder in fs::read_dir(self.state_dir().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            for log in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                let text = fs::read(log.path()).unwrap_or_default();
+                let end = &text[text.len().saturating_sub(4000)..];
+                eprintln!("--- {}\n{}", log.path().display(), String::from_utf8_lossy(end));
+            }
+        }
+    }
+
     /// Mounts that lie under the state directory, as any process of the host's namespace sees them.
     pub fn mounts(&self) -> Vec<String> {
         let wanted = self.state_dir().to_string_lossy().into_owned();
@@ -263,6 +278,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the daemon's log\n{}", self.daemon_log());
+            self.print_instance_logs();
         }
         self.stop_daemon();
         // Whatever still runs in the namespaces ends with them: every process in this network namespace.
