@@ -192,7 +192,12 @@ impl Runtime {
         }
         let cgroup = Cgroup::named(&record.cgroup, false)?;
         if status != "stopped" {
-            self.kill(id, "KILL", false)?;
+            // It may end by itself between the look at its status and the signal.
+            if let Err(error) = self.kill(id, "KILL", false)
+                && record.is_alive()
+            {
+                return Err(error);
+            }
             cgroup.kill();
             let deadline = Instant::now() + PATIENCE;
             while record.is_alive() && Instant::now() < deadline {
