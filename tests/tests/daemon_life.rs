@@ -4,7 +4,7 @@
 
 use std::process::Stdio;
 
-use end_to_end::Host;
+use end_to_end::{Host, virtual_machines_run_here};
 
 #[test]
 fn instances_outlive_a_killed_daemon_and_are_adopted() {
@@ -85,4 +85,45 @@ fn a_second_daemon_on_the_same_state_is_refused() {
         0,
         "the first daemon was disturbed"
     );
+}
+
+#[test]
+fn a_virtual_machine_outlives_a_killed_daemon_and_reboots_under_the_next() {
+    if !virtual_machines_run_here("a_virtual_machine_outlives_a_killed_daemon_and_reboots_under_the_next") {
+        return;
+    }
+    let mut host = Host::start();
+    host.import_busybox();
+    host.virga()
+        .ok(&["launch", "bb", "v1", "--vm", "--memory", "160MiB"]);
+    host.virga().ok(&[
+        "exec",
+        "-n",
+        "v1",
+        "--",
+        "sh",
+        "-c",
+        "echo kept > /tmp/note; echo disk > /root/note; sync",
+    ]);
+    let before = host.state_of("v1")["pid"].clone();
+    host.kill_daemon();
+    host.start_daemon();
+    assert_eq!(host.state_of("v1")["status"], "Running");
+    assert_eq!(host.state_of("v1")["pid"], before);
+    assert_eq!(
+        host.virga().ok(&["exec", "-n", "v1", "--", "cat", "/tmp/note"]),
+        "kept\n"
+    );
+    // The guest's own reboot ends one VMM and starts the next, by whoever is the daemon then.
+    host.virga().ok(&["exec", "-n", "v1", "--", "reboot"]);
+    host.wait_for("the next VMM", |host| {
+        let state = host.state_of("v1");
+        state["status"] == "Running" && state["pid"] != before
+    });
+    assert_eq!(
+        host.virga().ok(&["exec", "-n", "v1", "--", "cat", "/root/note"]),
+        "disk\n"
+    );
+    host.virga().ok(&["delete", "--force", "v1"]);
+    assert_eq!(host.supervisors(), []);
 }
