@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::{EventHub, EventKind, Frame};
 
@@ -41,13 +42,17 @@ pub async fn serve(
     stop: tokio_util::sync::CancellationToken,
 ) {
     let mut events = hub.sender.subscribe();
-    let mut ping = tokio::time::interval(PING_INTERVAL);
+    let ping = || Message::Ping(PING_PAYLOAD.into());
+    // The first ping comes before the first event, which a timer's first tick need not: a client that has it misses nothing.
+    if socket.send(ping()).await.is_err() {
+        return;
+    }
+    let mut time_to_ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let reason = loop {
         let message = tokio::select! {
-            // The first ping comes before the first event: a client that has it misses nothing.
             biased;
             () = stop.cancelled() => break Some((close_code::AWAY, "shutting down")),
-            _ = ping.tick() => Message::Ping(PING_PAYLOAD.into()),
+            _ = time_to_ping.tick() => ping(),
             event = events.recv() => match event {
                 Ok(frame) if filter.matches(&frame) => Message::Text(frame.text.clone()),
                 Ok(_) => continue,
