@@ -18,6 +18,7 @@ virga-agent: serves commands, files and state of this instance to its host
   virga-agent --listen-unix PATH   serve a unix socket, made anew
   virga-agent --listen-device PATH serve a character device: a virtio console port, a serial line
   virga-agent --stdio              serve one connection on the standard streams (a socket)
+  virga-agent --stdio --root DIR   the same, with DIR as its root: no path leads out of it
   virga-agent --version
 
 As first process of a microVM it reads /virga/config.json.";
@@ -56,8 +57,10 @@ fn serve() -> anyhow::Result<()> {
         ["--listen-device", path] => listen::device(Path::new(path))
             .map(|_| ())
             .with_context(|| format!("cannot serve {path}")),
-        ["--stdio"] if !std::io::stdin().is_terminal() => {
-            listen::standard_input().context("cannot serve the standard streams")
+        ["--stdio"] if !std::io::stdin().is_terminal() => standard_streams(),
+        ["--stdio", "--root", root] if !std::io::stdin().is_terminal() => {
+            enter(Path::new(root)).with_context(|| format!("cannot make {root} the root"))?;
+            standard_streams()
         }
         ["--version"] => {
             println!("virga-agent {}", env!("CARGO_PKG_VERSION"));
@@ -69,6 +72,17 @@ fn serve() -> anyhow::Result<()> {
         }
         _ => bail!("wrong arguments {arguments:?}\n{USAGE}"),
     }
+}
+
+fn standard_streams() -> anyhow::Result<()> {
+    listen::standard_input().context("cannot serve the standard streams")
+}
+
+/// Done here and not by whoever starts the agent: a directory need not hold what a program that is linked to libraries needs
+/// to start.
+fn enter(root: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::chroot(root)?;
+    std::env::set_current_dir("/")
 }
 
 fn vsock(port: u32) -> anyhow::Result<()> {

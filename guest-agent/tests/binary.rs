@@ -75,6 +75,39 @@ async fn one_connection_can_come_as_standard_input() {
     assert!(child.wait().unwrap().success());
 }
 
+#[tokio::test]
+async fn a_directory_given_as_root_is_not_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(directory.path().join("secret"), "outside").unwrap();
+    std::fs::write(root.join("file"), "inside").unwrap();
+    std::os::unix::fs::symlink(directory.path().join("secret"), root.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../secret", root.join("relative")).unwrap();
+    std::os::unix::fs::symlink("../../../file", root.join("above")).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut child = agent()
+        .args(["--stdio", "--root"])
+        .arg(&root)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .spawn()
+        .unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let sftp = client::sftp_session(UnixStream::from_std(ours).unwrap())
+        .await
+        .unwrap();
+    for path in ["/file", "/above", "/../../file"] {
+        assert_eq!(sftp.read(path).await.unwrap(), b"inside", "{path}");
+    }
+    for path in ["/absolute", "/relative", "/../secret"] {
+        assert!(sftp.read(path).await.is_err(), "{path}");
+    }
+    // The session's own task lets go of the connection once it gets to run.
+    drop(sftp);
+    let status = tokio::task::spawn_blocking(move || child.wait());
+    assert!(status.await.unwrap().unwrap().success());
+}
+
 #[test]
 fn wrong_arguments_are_explained() {
     for arguments in [&["--nonsense"][..], &["--service", "many"], &[]] {

@@ -4,9 +4,8 @@
 //! devices and no set-user-id programs, and that is its root: whatever links are in there, they end in there.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -19,22 +18,21 @@ use crate::ApiError;
 /// Starts an agent in a root file system and returns the stream to it. It ends when the stream does.
 pub(super) fn serve(root: &Path) -> Result<UnixStream, ApiError> {
     let program = supervisor::program("virga-agent")?;
-    // Opened here: its path means nothing inside.
-    let agent = File::open(&program)?;
     let path = CString::new(root.as_os_str().as_bytes())
         .map_err(|_| ApiError::internal(format!("{} is no path", root.display())))?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(&program);
+    // The agent changes its root itself, once it runs: neither it nor its libraries are in there.
     command
+        .args(["--stdio", "--root"])
+        .arg(root)
+        .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     // SAFETY: between fork and exec the closure makes only system calls, with memory that was prepared before the fork.
     unsafe {
-        command.pre_exec(move || {
-            enter(&path)?;
-            Err(execute(&agent))
-        });
+        command.pre_exec(move || confine(&path));
     }
     let mut child = command.spawn().map_err(|error| {
         ApiError::internal(format!(
@@ -60,8 +58,8 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Makes the directory the root of this process, without devices and set-user-id.
-fn enter(path: &CString) -> io::Result<()> {
+/// Gives this process a mount namespace in which the directory is a mount of its own, without devices and set-user-id.
+fn confine(path: &CString) -> io::Result<()> {
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: all strings end with zero and live across the calls; null is allowed where it is passed (mount(2)).
     unsafe {
@@ -83,26 +81,6 @@ fn enter(path: &CString) -> io::Result<()> {
             std::ptr::null(),
         ))?;
         let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_NODEV | libc::MS_NOSUID;
-        check(libc::mount(none, path.as_ptr(), none, flags, std::ptr::null()))?;
-        check(libc::chroot(path.as_ptr()))?;
-        check(libc::chdir(c"/".as_ptr()))
+        check(libc::mount(none, path.as_ptr(), none, flags, std::ptr::null()))
     }
-}
-
-/// Becomes the agent; returns only when that fails.
-fn execute(agent: &File) -> io::Error {
-    let arguments = [c"virga-agent".as_ptr(), c"--stdio".as_ptr(), std::ptr::null()];
-    let environment = [std::ptr::null::<libc::c_char>()];
-    // SAFETY: the arrays end with null, the strings with zero, and all live across the call (execveat(2)).
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            agent.as_raw_fd(),
-            c"".as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        );
-    }
-    io::Error::last_os_error()
 }
