@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -46,8 +47,14 @@ const EXT4_QUOTA: Medium = Medium::Loop {
     megabytes: 64,
 };
 
+/// Held while a file system is in use. A program that another test starts has our open files until its exec, and what is
+/// removed in that moment keeps its room: a test that counts blocks cannot share its process with tests that start programs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Runs a test with a fresh file system, whose top directory it is given. Says so and does nothing where the host cannot mount it.
 fn with(medium: Medium, test: impl FnOnce(&Path) + Send) {
+    // A test that failed leaves nothing that others could find.
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         scope.spawn(move || {
             let scratch = tempfile::tempdir().unwrap();
