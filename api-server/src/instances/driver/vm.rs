@@ -24,9 +24,9 @@ use crate::instances::plan::{Port, StartPlan};
 use crate::instances::supervisor::{self, Launch};
 use crate::paths::StatePaths;
 
-/// What every microVM's kernel is told. `panic=-1` makes a panic a reset at once, which the VMM reports; `reboot=t` resets by
-/// triple fault where the kernel knows nothing better; the root is the agent's business.
-const CMDLINE: &str = "console=ttyS0 panic=-1 reboot=t random.trust_cpu=on quiet";
+/// What every microVM's kernel is told. `panic=-1` makes a panic a reset at once, which the VMM reports. How to reset is
+/// left to ACPI: a triple fault (`reboot=t`) could not be told from a crash.
+const CMDLINE: &str = "console=ttyS0 panic=-1 random.trust_cpu=on quiet";
 /// The guest's vsock address. Each VM has a vsock device of its own that leads to a unix socket of its own, so all may have
 /// the same.
 const GUEST_CID: u32 = 3;
