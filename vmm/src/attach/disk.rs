@@ -1,0 +1,51 @@
+//! Disks.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use devices::virtio::block::{self, Block};
+
+use super::{AttachError, Made, failed};
+use crate::config::{DiskConfig, VmConfig};
+
+/// Makes a block device.
+pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachError> {
+    let path = config.resolve(&disk.path);
+    let file = open_disk(&path, disk.read_only).map_err(failed("block", &disk.id, path.display()))?;
+    let serial = disk
+        .serial
+        .clone()
+        .unwrap_or_else(|| disk.id.chars().take(20).collect());
+    let device_config = block::Config {
+        serial,
+        read_only: disk.read_only,
+        ..Default::default()
+    };
+    let block = Block::new(device_config, file).map_err(failed("block", &disk.id, path.display()))?;
+    Ok(Made::new(&disk.id, "block", block))
+}
+
+/// Opens a disk and takes a lock on it: two VMs that write to one disk destroy its file system.
+fn open_disk(path: &Path, read_only: bool) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)?;
+    let lock = if read_only { libc::LOCK_SH } else { libc::LOCK_EX };
+    // SAFETY: the descriptor is open and the call touches no memory.
+    if unsafe { libc::flock(file.as_raw_fd(), lock | libc::LOCK_NB) } != 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another VM or program uses it",
+            ));
+        }
+        return Err(error);
+    }
+    Ok(file)
+}

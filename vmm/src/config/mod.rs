@@ -1,0 +1,206 @@
+//! What a VM is made of: the JSON document that `virga-vmm --config` reads. One file a part of the machine.
+//!
+//! The daemon writes it, people may too, so unknown fields are refused and every problem is reported with the
+//! field's name, the offending value and what would be accepted. This module needs neither KVM nor root.
+//!
+//! Relative paths are taken from `run_dir`.
+
+mod disk;
+mod error;
+mod kernel;
+mod names;
+mod net;
+mod sandbox;
+mod serial;
+mod vsock;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::mac::MacAddress;
+pub use disk::DiskConfig;
+pub use error::ConfigError;
+pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
+pub use names::Names;
+pub use net::NetConfig;
+pub use sandbox::SandboxConfig;
+pub use serial::SerialConfig;
+pub use vsock::VsockConfig;
+
+use error::refuse;
+use names::check_path;
+
+/// The most vCPUs one VM may have.
+pub const MAX_VCPUS: u8 = 32;
+/// The least guest memory: below it not even the boot structures and a tiny kernel fit.
+pub const MIN_MEMORY_BYTES: u64 = 2 << 20;
+/// The most guest memory. It keeps every address, the 64-bit PCI window included, below 2^41.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 40;
+/// The most disks and nets together: one function-0 device per PCI slot, and some slots are taken.
+pub const MAX_DISKS_AND_NETS: usize = 24;
+/// A configuration file beyond this size is a mistake.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// How virtio devices are attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// virtio-pci with MSI-X.
+    #[default]
+    Pci,
+    /// virtio-mmio, announced by ACPI.
+    Mmio,
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmConfig {
+    /// Name, for messages.
+    pub name: String,
+    /// Number of vCPUs, 1 to 32.
+    #[serde(default = "one")]
+    pub vcpus: u8,
+    /// Guest memory, a multiple of 4096.
+    pub memory_bytes: u64,
+    /// How virtio devices are attached.
+    #[serde(default)]
+    pub transport: Transport,
+    /// What is booted.
+    pub kernel: KernelConfig,
+    /// The serial console.
+    #[serde(default)]
+    pub serial: SerialConfig,
+    /// Disks, in the order the guest shall find them.
+    #[serde(default)]
+    pub disks: Vec<DiskConfig>,
+    /// Network interfaces, in the order the guest shall find them.
+    #[serde(default)]
+    pub nets: Vec<NetConfig>,
+    /// Virtio socket device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vsock: Option<VsockConfig>,
+    /// Virtio entropy device.
+    #[serde(default = "yes")]
+    pub rng: bool,
+    /// Virtio console (`hvc0`), joined to the same console socket and log as the serial port.
+    #[serde(default)]
+    pub console: bool,
+    /// Folder for the sockets, `pid.json` and `exit.json`.
+    pub run_dir: PathBuf,
+    /// Control socket.
+    #[serde(default = "default_control_socket")]
+    pub control_socket: PathBuf,
+    /// What the process gives up.
+    #[serde(default)]
+    pub sandbox: SandboxConfig,
+    /// Run at once; otherwise wait for `PUT /start`.
+    #[serde(default = "yes")]
+    pub autostart: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn default_control_socket() -> PathBuf {
+    "control.sock".into()
+}
+
+impl VmConfig {
+    /// Reads, parses and checks a configuration file.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let size = fs::metadata(path).map_err(read)?.len();
+        if size > MAX_CONFIG_BYTES {
+            return Err(refuse(
+                "(file size)",
+                size,
+                format!("at most {MAX_CONFIG_BYTES} bytes are read"),
+            ));
+        }
+        Self::from_json(&fs::read(path).map_err(read)?)
+    }
+
+    /// Parses and checks a configuration.
+    pub fn from_json(text: &[u8]) -> Result<Self, ConfigError> {
+        let config: Self = serde_json::from_slice(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// `path` as seen from the run directory.
+    #[must_use]
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.run_dir.join(path)
+    }
+
+    /// Checks every rule that does not need a file, a socket or KVM.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.name.is_empty() || self.name.len() > 128 || self.name.chars().any(char::is_control) {
+            return Err(refuse(
+                "name",
+                format!("{:?}", self.name),
+                "use 1 to 128 printable characters",
+            ));
+        }
+        if self.vcpus == 0 || self.vcpus > MAX_VCPUS {
+            return Err(refuse("vcpus", self.vcpus, format!("use 1 to {MAX_VCPUS}")));
+        }
+        self.check_memory()?;
+        self.kernel.check()?;
+        check_path("run_dir", &self.run_dir)?;
+        check_path("control_socket", &self.control_socket)?;
+        self.serial.check()?;
+        self.check_devices().map(drop)?;
+        self.sandbox.check()
+    }
+
+    fn check_memory(&self) -> Result<(), ConfigError> {
+        let bytes = self.memory_bytes;
+        if !bytes.is_multiple_of(4096) {
+            return Err(refuse("memory_bytes", bytes, "use a multiple of 4096"));
+        }
+        if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) {
+            let problem = format!("use {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES}");
+            return Err(refuse("memory_bytes", bytes, problem));
+        }
+        Ok(())
+    }
+
+    /// Checks all devices. Returns what they have taken.
+    pub fn check_devices(&self) -> Result<Names, ConfigError> {
+        if self.disks.len() + self.nets.len() > MAX_DISKS_AND_NETS {
+            let count = format!("{} disks and {} nets", self.disks.len(), self.nets.len());
+            return Err(refuse(
+                "disks, nets",
+                count,
+                format!("at most {MAX_DISKS_AND_NETS} together"),
+            ));
+        }
+        let mut names = Names::default();
+        for (index, disk) in self.disks.iter().enumerate() {
+            disk.check(&format!("disks[{index}]"), &mut names)?;
+        }
+        for (index, net) in self.nets.iter().enumerate() {
+            net.check(&format!("nets[{index}]"), &mut names)?;
+        }
+        if let Some(vsock) = &self.vsock {
+            vsock.check("vsock")?;
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;
