@@ -63,7 +63,7 @@ pub fn build(
     filters: &Arc<Filters>,
 ) -> Result<Built, BuildError> {
     // What is cheap to check and often wrong comes first, before KVM is asked for anything.
-    let memory = memory::create(config.memory_bytes)?;
+    let memory = memory::create(config.memory_bytes, &config.memory)?;
     let kernel = load_kernel(&memory, &config)?;
     let initrd = load_initrd(&memory, &config, &kernel)?;
     let (made, hvc) = attach::make_all(&config)?;

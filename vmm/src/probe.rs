@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::arch::{layout, registers};
-use crate::config::BootProtocol;
+use crate::config::{BootProtocol, MemoryConfig};
 use crate::kvm::failure;
 use crate::memory::{self, Ram};
 
@@ -123,7 +123,7 @@ enum Outcome {
 
 fn run_guest(kvm: &Kvm) -> Result<Outcome, String> {
     let text = |error: kvm_ioctls::Error| error.to_string();
-    let memory = memory::create(MEMORY_BYTES).map_err(|error| error.to_string())?;
+    let memory = memory::create(MEMORY_BYTES, &MemoryConfig::default()).map_err(|error| error.to_string())?;
     write_guest(&memory).map_err(|error| error.to_string())?;
     let vm = kvm.create_vm().map_err(text)?;
     let host = memory

@@ -1,6 +1,7 @@
 //! Memory accounting.
 
 use super::*;
+use crate::config::MemoryConfig;
 
 #[test]
 fn guest_ranges_are_not_counted_as_overhead() {
@@ -13,7 +14,7 @@ fn guest_ranges_are_not_counted_as_overhead() {
 
 #[test]
 fn this_process_has_memory() {
-    let memory = crate::memory::create(4 << 20).unwrap();
+    let memory = crate::memory::create(4 << 20, &MemoryConfig::default()).unwrap();
     crate::memory::write(&memory, 0, &[1; 64 << 10]).unwrap();
     let usage = measure(&memory);
     assert!(

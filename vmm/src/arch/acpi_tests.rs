@@ -1,6 +1,7 @@
 //! The tables as a guest walks them, and as the ACPI compiler reads them where it is installed.
 
 use super::*;
+use crate::config::MemoryConfig;
 use std::process::Command;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -36,7 +37,7 @@ fn table(memory: &Ram, address: u64) -> Vec<u8> {
 
 /// All tables by signature, found as a guest finds them.
 fn walk(vcpus: u8, bus: &DeviceBus) -> Vec<(String, Vec<u8>)> {
-    let memory = memory::create(4 << 20).unwrap();
+    let memory = memory::create(4 << 20, &MemoryConfig::default()).unwrap();
     let tables = write_tables(&memory, 4 << 20, vcpus, bus).unwrap();
     assert!(tables.rsdp + tables.bytes <= layout::HIGH_RAM, "{tables:?}");
     let rsdp = read(&memory, tables.rsdp, 36);

@@ -1,6 +1,7 @@
 //! Segments and page tables.
 
 use super::*;
+use crate::config::MemoryConfig;
 use vm_memory::{Bytes, GuestAddress};
 
 #[test]
@@ -14,7 +15,7 @@ fn descriptors_have_the_textbook_encoding() {
 
 #[test]
 fn the_first_four_gibibytes_are_mapped_to_themselves() {
-    let memory = memory::create(4 << 20).unwrap();
+    let memory = memory::create(4 << 20, &MemoryConfig::default()).unwrap();
     write_tables(&memory, BootProtocol::Linux64).unwrap();
     let word = |address: u64| memory.read_obj::<u64>(GuestAddress(address)).unwrap();
     for address in [0u64, 0x20_0000, 0x3fff_ffff, 0x4000_0000, 0xfee0_0000] {

@@ -8,6 +8,7 @@
 mod disk;
 mod error;
 mod kernel;
+mod memory;
 mod names;
 mod net;
 mod sandbox;
@@ -23,6 +24,7 @@ pub use crate::mac::MacAddress;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
+pub use memory::MemoryConfig;
 pub use names::Names;
 pub use net::NetConfig;
 pub use sandbox::SandboxConfig;
@@ -65,6 +67,9 @@ pub struct VmConfig {
     pub vcpus: u8,
     /// Guest memory, a multiple of 4096.
     pub memory_bytes: u64,
+    /// How guest memory is made.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// How virtio devices are attached.
     #[serde(default)]
     pub transport: Transport,

@@ -2,13 +2,14 @@
 
 use super::super::tests::file_with;
 use super::*;
+use crate::config::MemoryConfig;
 use vm_memory::{Bytes, GuestAddress};
 
 const MEMORY: u64 = 8 << 20;
 
 #[test]
 fn archives_follow_each_other_at_page_boundaries_at_the_top_of_memory() {
-    let memory = memory::create(MEMORY).unwrap();
+    let memory = memory::create(MEMORY, &MemoryConfig::default()).unwrap();
     let files = [file_with(&[1; 5000]), file_with(&[2; 100])];
     let initrd = load(&memory, MEMORY, 0x20_0000, u64::MAX, &files)
         .unwrap()
@@ -26,7 +27,7 @@ fn archives_follow_each_other_at_page_boundaries_at_the_top_of_memory() {
 
 #[test]
 fn the_kernels_limit_is_kept() {
-    let memory = memory::create(MEMORY).unwrap();
+    let memory = memory::create(MEMORY, &MemoryConfig::default()).unwrap();
     let initrd = load(&memory, MEMORY, 0x10_0000, 0x3f_ffff, &[file_with(&[1; 4097])])
         .unwrap()
         .unwrap();
@@ -35,7 +36,7 @@ fn the_kernels_limit_is_kept() {
 
 #[test]
 fn nothing_is_no_initrd_and_too_much_is_refused() {
-    let memory = memory::create(MEMORY).unwrap();
+    let memory = memory::create(MEMORY, &MemoryConfig::default()).unwrap();
     assert_eq!(load(&memory, MEMORY, 0x10_0000, u64::MAX, &[]).unwrap(), None);
     assert_eq!(
         load(&memory, MEMORY, 0x10_0000, u64::MAX, &[file_with(b"")]).unwrap(),

@@ -1,6 +1,7 @@
 //! Kernels of both formats, made by the test, in guest memory.
 
 use super::*;
+use crate::config::MemoryConfig;
 use std::io::Write;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -80,7 +81,7 @@ pub(super) fn file_with(bytes: &[u8]) -> File {
 const MEMORY: u64 = 8 << 20;
 
 fn load(bytes: &[u8], protocol: Option<BootProtocol>) -> Result<(Ram, Kernel), LoadError> {
-    let memory = memory::create(MEMORY).unwrap();
+    let memory = memory::create(MEMORY, &MemoryConfig::default()).unwrap();
     let kernel = load_kernel(&memory, MEMORY, &file_with(bytes), protocol)?;
     Ok((memory, kernel))
 }

@@ -1,100 +1,19 @@
-//! Guest memory: made of private anonymous pages, with files mapped copy-on-write over parts of it.
+//! Brings files into guest memory: mapped copy-on-write where that can be, copied elsewhere.
 //!
-//! A kernel of 16 MB costs a few microseconds this way instead of the milliseconds that copying takes, and the pages
-//! that no guest writes to are shared by all VMs that boot the same file. The file must not be changed while a VM
-//! uses it; replacing it by renaming is fine.
+//! A kernel of 16 MB costs a few microseconds when it is mapped instead of the milliseconds that copying takes, and
+//! the pages that no guest writes to are shared by all VMs that boot the same file. The file must not be changed while
+//! a VM uses it; replacing it by renaming is fine. Memory that others map by its descriptor is filled by copying:
+//! they would not see the file's pages, which are no part of the descriptor.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use thiserror::Error;
-use vm_memory::mmap::{FromRangesError, MmapRegionBuilder};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
-use crate::arch::layout::{PAGE, ram_ranges};
-
-/// Guest memory as the devices see it.
-pub type Ram = vm_memory::GuestMemoryMmap<()>;
-
-/// Why guest memory could not be made or filled.
-#[derive(Debug, Error)]
-pub enum MemoryError {
-    /// The system has not enough address space or memory.
-    #[error("cannot reserve {bytes} bytes of guest memory: {source}; give the VM less memory")]
-    Reserve {
-        /// How much was asked for.
-        bytes: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The ranges do not make a memory map.
-    #[error("cannot lay out guest memory: {0}")]
-    Layout(#[from] FromRangesError),
-    /// A range is not in guest memory.
-    #[error(
-        "{len:#x} bytes at guest address {address:#x} do not fit into guest memory; give the VM more memory"
-    )]
-    Outside {
-        /// First guest address.
-        address: u64,
-        /// Length.
-        len: u64,
-        /// Where the access failed.
-        source: GuestMemoryError,
-    },
-    /// The file ends before the range that was to be loaded.
-    #[error("the file ends before byte {end}: it is truncated")]
-    Truncated {
-        /// Where the range ends in the file.
-        end: u64,
-    },
-    /// The file could not be mapped or read.
-    #[error("cannot load file contents to guest address {address:#x}: {source}")]
-    Load {
-        /// First guest address.
-        address: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Makes the memory of a guest. Pages take no host memory until they are touched.
-pub fn create(memory_bytes: u64) -> Result<Ram, MemoryError> {
-    let mut regions = Vec::new();
-    for (start, bytes) in ram_ranges(memory_bytes) {
-        let mapping = usize::try_from(bytes).map_err(io::Error::other).and_then(|len| {
-            MmapRegionBuilder::new(len)
-                .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-                .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
-                .build()
-                .map_err(io::Error::other)
-        });
-        let mapping = mapping.map_err(|source| MemoryError::Reserve { bytes, source })?;
-        let region =
-            GuestRegionMmap::new(mapping, GuestAddress(start)).ok_or_else(|| MemoryError::Reserve {
-                bytes,
-                source: io::Error::other("it exceeds the guest's address space"),
-            })?;
-        regions.push(region);
-    }
-    Ram::from_regions(regions).map_err(|error| MemoryError::Reserve {
-        bytes: memory_bytes,
-        source: io::Error::other(error),
-    })
-}
-
-/// Writes `bytes` to guest memory.
-pub fn write(memory: &Ram, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-    memory
-        .write_slice(bytes, GuestAddress(address))
-        .map_err(|source| MemoryError::Outside {
-            address,
-            len: bytes.len() as u64,
-            source,
-        })
-}
+use super::{MemoryError, Ram};
+use crate::arch::layout::PAGE;
 
 /// How the bytes of a file came into guest memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,8 +33,8 @@ impl std::ops::AddAssign for Loaded {
 
 /// Brings `len` bytes at `offset` of `file` to `address` in guest memory.
 ///
-/// Whole pages are mapped where file offset and address are congruent modulo the page size; the rest is copied, so
-/// that bytes around the range stay as they are. `file_len` is the file's length: pages beyond it would fault.
+/// Whole pages are mapped where the memory is private and file offset and address are congruent modulo the page size;
+/// the rest is copied, so that bytes around the range stay as they are. `file_len` is the file's length: pages beyond it would fault.
 pub fn load_file(
     memory: &Ram,
     file: &File,
@@ -141,7 +60,8 @@ pub fn load_file(
     };
     let first_page = address.next_multiple_of(PAGE);
     let last_page = end / PAGE * PAGE;
-    if offset % PAGE != address % PAGE || first_page >= last_page {
+    let mappable = offset % PAGE == address % PAGE && first_page < last_page;
+    if !mappable || !is_private(memory, first_page, last_page - first_page) {
         copy(memory, file, offset, address, len)?;
         return Ok(Loaded {
             mapped_bytes: 0,
@@ -168,6 +88,16 @@ pub fn load_file(
         mapped_bytes,
         copied_bytes: len - mapped_bytes,
     })
+}
+
+/// Whether the range is in memory of small pages that only this process has. (Ranges outside of guest memory are found
+/// out by whoever accesses them.)
+fn is_private(memory: &Ram, address: u64, len: u64) -> bool {
+    let last = address.saturating_add(len.saturating_sub(1));
+    [address, last]
+        .into_iter()
+        .filter_map(|address| memory.find_region(GuestAddress(address)))
+        .all(|region| region.file_offset().is_none() && region.is_hugetlbfs() != Some(true))
 }
 
 /// One contiguous piece of guest memory in this process.
@@ -221,5 +151,5 @@ fn map(memory: &Ram, file: &File, offset: u64, address: u64, len: u64) -> Result
 }
 
 #[cfg(test)]
-#[path = "memory_tests.rs"]
+#[path = "load_tests.rs"]
 mod tests;
