@@ -2,18 +2,24 @@
 //!
 //! A device asks [`RateLimiter::ready`] before it takes a request and tells [`RateLimiter::spend`] what the request was. One
 //! request may overdraw a bucket, so requests larger than the bucket pass, too; the next one waits until the debt is
-//! paid. Then the limiter's descriptor is readable.
+//! paid. Then the limiter's descriptor is readable. So in any stretch of time `t`, what passes without the last request
+//! is less than the burst and what comes in during `t`.
+//!
+//! Queues of one device that are served by several threads share their buckets and each have a descriptor of their
+//! own ([`RateLimiter::share`]).
 
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vmm_sys_util::timerfd::TimerFd;
 
 /// Parts of a token that arithmetic is done in: with a rate of N tokens a second, N of them come in each nanosecond.
 const PARTS: i128 = 1_000_000_000;
-/// A bucket holds a tenth of what comes in a second: enough to ride out the scheduling of the host, too little to notice.
+/// Without a burst of the user's choice a bucket holds a tenth of what comes in a second: enough to ride out the
+/// scheduling of the host, too little to notice.
 const BURST_DIVISOR: u64 = 10;
 
 /// What the user allows.
@@ -21,61 +27,108 @@ const BURST_DIVISOR: u64 = 10;
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<NonZeroU64>,
     /// Requests or frames per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub operations_per_second: Option<NonZeroU64>,
+    /// Bytes that may pass at once after a time of rest; a tenth of a second's by default. Nothing without a rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_burst: Option<NonZeroU64>,
+    /// Requests or frames that may pass at once after a time of rest; a tenth of a second's by default. Nothing without
+    /// a rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations_burst: Option<NonZeroU64>,
 }
 
-/// One bucket.
+/// One bucket. Its clock is nanoseconds since the bucket was made, full.
 #[derive(Debug, Clone)]
 struct Bucket {
     rate: NonZeroU64,
+    /// The most it holds, in [`PARTS`] of a token. Below 2⁹⁴.
+    capacity: i128,
     /// In [`PARTS`] of a token; negative while in debt.
     balance: i128,
-    last: Instant,
+    last: u64,
 }
 
 impl Bucket {
-    fn new(rate: NonZeroU64, now: Instant) -> Self {
-        let mut bucket = Self {
+    fn new(rate: NonZeroU64, burst: Option<NonZeroU64>) -> Self {
+        let burst = burst.map_or_else(|| (rate.get() / BURST_DIVISOR).max(1), NonZeroU64::get);
+        let capacity = i128::from(burst) * PARTS;
+        Self {
             rate,
-            balance: 0,
-            last: now,
-        };
-        bucket.balance = bucket.capacity();
-        bucket
+            capacity,
+            balance: capacity,
+            last: 0,
+        }
     }
 
-    fn capacity(&self) -> i128 {
-        i128::from((self.rate.get() / BURST_DIVISOR).max(1)) * PARTS
-    }
-
-    fn refill(&mut self, now: Instant) {
-        // Below 2⁹⁶ nanoseconds times 2⁶⁴ would overflow; a century of them does not.
-        let elapsed = now
-            .saturating_duration_since(self.last)
-            .as_nanos()
-            .min(u128::from(u64::MAX));
-        let added = (elapsed as i128).saturating_mul(i128::from(self.rate.get()));
-        self.balance = self.balance.saturating_add(added).min(self.capacity());
-        self.last = now;
+    /// Adds what has come in until `now`. A clock that goes back adds nothing, and nothing twice.
+    fn refill(&mut self, now: u64) {
+        let elapsed = now.saturating_sub(self.last);
+        self.last = self.last.max(now);
+        // Up to 2¹²⁸ saturates, far above any capacity.
+        let added = i128::from(elapsed).saturating_mul(i128::from(self.rate.get()));
+        self.balance = self.balance.saturating_add(added).min(self.capacity);
     }
 
     fn spend(&mut self, tokens: u64) {
         self.balance = self.balance.saturating_sub(i128::from(tokens) * PARTS);
     }
 
-    /// How long until there is something in the bucket.
-    fn wait(&self) -> Duration {
-        let missing = (1 - self.balance).max(0) as u128;
-        let nanos = missing.div_ceil(u128::from(self.rate.get()));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    /// Nanoseconds until there is something in the bucket; zero if there is.
+    fn wait(&self) -> u64 {
+        let missing = 1_i128.saturating_sub(self.balance).max(0).unsigned_abs();
+        u64::try_from(missing.div_ceil(u128::from(self.rate.get()))).unwrap_or(u64::MAX)
+    }
+}
+
+/// The buckets of one device.
+#[derive(Debug)]
+struct Buckets {
+    start: Instant,
+    bytes: Option<Bucket>,
+    operations: Option<Bucket>,
+}
+
+impl Buckets {
+    fn new(limits: Limits) -> Option<Self> {
+        let bucket = |rate: Option<_>, burst| rate.map(|rate| Bucket::new(rate, burst));
+        let bytes = bucket(limits.bytes_per_second, limits.bytes_burst);
+        let operations = bucket(limits.operations_per_second, limits.operations_burst);
+        (bytes.is_some() || operations.is_some()).then(|| Self {
+            start: Instant::now(),
+            bytes,
+            operations,
+        })
+    }
+
+    /// How long the next request has to wait.
+    fn wait(&mut self) -> Duration {
+        // Enough for five centuries.
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut longest = 0;
+        for bucket in [&mut self.bytes, &mut self.operations].into_iter().flatten() {
+            bucket.refill(now);
+            longest = longest.max(bucket.wait());
+        }
+        Duration::from_nanos(longest)
+    }
+
+    fn spend(&mut self, bytes: u64) {
+        if let Some(bucket) = &mut self.bytes {
+            bucket.spend(bytes);
+        }
+        if let Some(bucket) = &mut self.operations {
+            bucket.spend(1);
+        }
     }
 }
 
 /// Limits at work.
 pub struct RateLimiter {
-    buckets: [Option<Bucket>; 2],
+    buckets: Arc<Mutex<Buckets>>,
     timer: TimerFd,
     armed: bool,
 }
@@ -83,25 +136,32 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Puts limits to work. There is nothing to put if there are none.
     pub fn new(limits: Limits) -> io::Result<Option<Self>> {
-        let now = Instant::now();
-        let bucket = |rate: Option<NonZeroU64>| rate.map(|rate| Bucket::new(rate, now));
-        let buckets = [
-            bucket(limits.bytes_per_second),
-            bucket(limits.operations_per_second),
-        ];
-        if buckets.iter().all(Option::is_none) {
+        let Some(buckets) = Buckets::new(limits) else {
             return Ok(None);
-        }
+        };
         Ok(Some(Self {
-            buckets,
+            buckets: Arc::new(Mutex::new(buckets)),
             timer: TimerFd::new()?,
             armed: false,
         }))
     }
 
+    /// The same limits for another thread: both together may do what one alone might.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            buckets: self.buckets.clone(),
+            timer: TimerFd::new()?,
+            armed: false,
+        })
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether another request may be taken. If not, the descriptor will tell when to ask again.
     pub fn ready(&mut self) -> bool {
-        let wait = self.wait_at(Instant::now());
+        let wait = self.buckets().wait();
         if wait.is_zero() {
             return true;
         }
@@ -112,24 +172,9 @@ impl RateLimiter {
         !self.armed
     }
 
-    fn wait_at(&mut self, now: Instant) -> Duration {
-        let mut longest = Duration::ZERO;
-        for bucket in self.buckets.iter_mut().flatten() {
-            bucket.refill(now);
-            longest = longest.max(bucket.wait());
-        }
-        longest
-    }
-
     /// A request with this many bytes was taken.
     pub fn spend(&mut self, bytes: u64) {
-        let [by_bytes, by_operations] = &mut self.buckets;
-        if let Some(bucket) = by_bytes {
-            bucket.spend(bytes);
-        }
-        if let Some(bucket) = by_operations {
-            bucket.spend(1);
-        }
+        self.buckets().spend(bytes);
     }
 
     /// Readable when [`ready`](Self::ready) should be asked again.

@@ -196,3 +196,15 @@ proptest::proptest! {
         assert_eq!(mac.to_string().parse::<MacAddress>().unwrap(), mac);
     }
 }
+
+#[test]
+fn a_burst_without_a_rate_is_refused() {
+    let limits = |json: &str| serde_json::from_str::<Limits>(json).unwrap();
+    let full = limits(r#"{"bytes_per_second": 1000, "bytes_burst": 5}"#);
+    assert!(check_limits("disks[0].limits", &full).is_ok());
+    let lonely = limits(r#"{"bytes_per_second": 1000, "operations_burst": 5}"#);
+    assert_eq!(
+        check_limits("disks[0].limits", &lonely).unwrap_err().to_string(),
+        "configuration field `disks[0].limits.operations_burst` is 5: set `operations_per_second`, too"
+    );
+}

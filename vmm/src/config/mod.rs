@@ -8,6 +8,7 @@
 mod disk;
 mod error;
 mod kernel;
+mod limits;
 mod memory;
 mod names;
 mod net;
@@ -24,6 +25,7 @@ pub use crate::mac::MacAddress;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
+pub use limits::{Limits, check_limits};
 pub use memory::MemoryConfig;
 pub use names::Names;
 pub use net::NetConfig;

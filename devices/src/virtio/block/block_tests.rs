@@ -331,7 +331,7 @@ fn a_limited_disk_slows_down_and_loses_nothing() {
     for engine in [Engine::Sync, Engine::Auto] {
         let limits = crate::virtio::rate_limiter::Limits {
             bytes_per_second: std::num::NonZeroU64::new(10 << 20),
-            operations_per_second: None,
+            ..Default::default()
         };
         let block = Block::new(
             Config {

@@ -238,8 +238,8 @@ fn addresses_are_read_and_written_in_the_usual_form() {
 #[test]
 fn a_limited_card_slows_down_and_loses_nothing() {
     let hundred = Limits {
-        bytes_per_second: None,
         operations_per_second: std::num::NonZeroU64::new(100),
+        ..Limits::default()
     };
     let limits = NetLimits {
         receive: hundred,
