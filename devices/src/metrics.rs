@@ -1,7 +1,9 @@
-//! Counters that a device's worker increments and anyone may read at any time.
+//! Counters and histograms that a device's worker fills and anyone may read at any time.
 
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only grows (it wraps after 2⁶⁴). Serializes as that number.
 #[derive(Debug, Default)]
@@ -30,6 +32,64 @@ impl Serialize for Counter {
     }
 }
 
+/// Buckets of a [`Histogram`]: the last but one ends at 2²² microseconds, four seconds.
+const BUCKETS: usize = 24;
+
+/// How long something took, in buckets of powers of two.
+///
+/// Serializes as `{"count", "sum_us", "log2_us"}`: entry *i* of `log2_us` counts what took less than 2^i microseconds
+/// (and no less than the entry before), the last of all 24 entries everything that took longer. Empty buckets at the end
+/// are left out. Readers may see a sum that is ahead of the buckets by what is being counted at that moment.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    sum_us: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Histogram {
+    /// Counts something that took this long.
+    pub fn observe(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        // The number of significant bits: 0 has none, 1 has one, 2 and 3 have two.
+        let index = (u64::BITS - us.leading_zeros()) as usize;
+        if let Some(bucket) = self.buckets.get(index.min(BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.counts().iter().sum()
+    }
+
+    /// The buckets up to the last one that is not empty.
+    fn counts(&self) -> Vec<u64> {
+        let mut counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .collect();
+        let len = counts
+            .iter()
+            .rposition(|count| *count > 0)
+            .map_or(0, |last| last + 1);
+        counts.truncate(len);
+        counts
+    }
+}
+
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counts = self.counts();
+        let mut fields = serializer.serialize_struct("Histogram", 3)?;
+        fields.serialize_field("count", &counts.iter().sum::<u64>())?;
+        fields.serialize_field("sum_us", &self.sum_us.load(Ordering::Relaxed))?;
+        fields.serialize_field("log2_us", &counts)?;
+        fields.end()
+    }
+}
+
 /// A device's counters, whatever they are.
 pub trait Metrics: Send + Sync {
     /// All counters as a JSON object.
@@ -41,3 +101,7 @@ impl<T: Serialize + Send + Sync> Metrics for T {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;
