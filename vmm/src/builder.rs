@@ -14,9 +14,9 @@ use devices::virtio::transport::Machine as Environment;
 use vm_memory::GuestMemoryAtomic;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::arch::acpi::{self, DeviceBus};
+use crate::arch::acpi::{self, DeviceBus, Platform};
 use crate::arch::boot_params::{self, BootInfo};
-use crate::arch::{apic, cpuid, layout, registers};
+use crate::arch::{layout, registers};
 use crate::attach;
 use crate::clock::BootClock;
 use crate::config::{BootProtocol, Transport, VmConfig};
@@ -27,6 +27,7 @@ use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::kvm::interrupts::Interrupts;
 use crate::kvm::notify::Notifications;
+use crate::kvm::processors::Processors;
 use crate::kvm::vm::{Vm, call};
 use crate::loader::{self, Kernel, LoadError, initrd};
 use crate::machine::{Blueprint, BuildError};
@@ -68,7 +69,7 @@ pub fn build(
     let initrd = load_initrd(&memory, &config, &kernel)?;
     let (made, hvc) = attach::make_all(&config)?;
 
-    let vm = Vm::new(&memory, config.vcpus)?;
+    let vm = Vm::new(&memory, config.max_vcpus())?;
     let interrupts = Interrupts::new(vm.fd());
     let worker_filters = filters.clone();
     let environment = Environment {
@@ -130,10 +131,17 @@ pub fn build(
         .line(layout::GED_IRQ)
         .map_err(resource("the power button's interrupt"))?;
 
-    let tables = acpi::write_tables(&memory, config.memory_bytes, config.vcpus, &device_bus)?;
+    let platform = Platform {
+        memory_bytes: config.memory_bytes,
+        vcpus: config.vcpus,
+        topology: config.topology(),
+        bus: device_bus,
+    };
+    let tables = acpi::write_tables(&memory, &platform)?;
     write_boot_info(&memory, &config, &kernel, initrd, tables.rsdp)?;
     clock.loaded();
-    let vcpus = create_vcpus(&vm, &config, &kernel)?;
+    let processors = Processors::new(&vm, config.topology());
+    let vcpus = create_vcpus(&processors, config.vcpus, &kernel)?;
     let serial_info = DeviceInfo {
         id: "serial".to_owned(),
         kind: "serial".to_owned(),
@@ -148,6 +156,7 @@ pub fn build(
         devices,
         serial_info,
         button,
+        processors,
         vcpus,
     };
     Ok(Built {
@@ -255,19 +264,16 @@ fn write_boot_info(
     Ok(registers::write_tables(memory, kernel.protocol)?)
 }
 
-fn create_vcpus(vm: &Vm, config: &VmConfig, kernel: &Kernel) -> Result<Vec<kvm_ioctls::VcpuFd>, BuildError> {
-    let mut vcpus = Vec::with_capacity(usize::from(config.vcpus));
-    for index in 0..config.vcpus {
-        let vcpu = vm.create_vcpu(index)?;
-        let cpuid = cpuid::for_vcpu(vm.supported_cpuid(), index, config.vcpus, vm.has_tsc_deadline())
-            .ok_or_else(|| call("take so many CPUID entries")(kvm_ioctls::Error::new(libc::E2BIG)))?;
-        vcpu.set_cpuid2(&cpuid).map_err(call("set CPUID"))?;
-        apic::set_msrs(&vcpu).map_err(call("set model-specific registers"))?;
-        if index == 0 {
-            registers::set_boot_state(&vcpu, kernel.protocol, kernel.entry).map_err(call("set registers"))?;
-        }
-        apic::set_pins(&vcpu).map_err(call("set up a local APIC"))?;
-        vcpus.push(vcpu);
+fn create_vcpus(
+    processors: &Processors,
+    count: u8,
+    kernel: &Kernel,
+) -> Result<Vec<kvm_ioctls::VcpuFd>, BuildError> {
+    let vcpus: Vec<_> = (0..count)
+        .map(|index| processors.create(index))
+        .collect::<Result<_, _>>()?;
+    if let Some(boot) = vcpus.first() {
+        registers::set_boot_state(boot, kernel.protocol, kernel.entry).map_err(call("set registers"))?;
     }
     Ok(vcpus)
 }

@@ -17,6 +17,7 @@ use crate::clock::BootClock;
 use crate::config::VmConfig;
 use crate::control::state::{DeviceInfo, Metrics, VmState};
 use crate::exit_signal::ExitSignal;
+use crate::kvm::processors::Processors;
 use crate::kvm::run_control::{RunControl, Wanted};
 use crate::kvm::vcpu::{Vcpu, VcpuContext};
 use crate::kvm::vm::{KvmError, Vm};
@@ -58,6 +59,9 @@ pub enum BuildError {
         /// The kernel's limit.
         most: u32,
     },
+    /// All vCPUs that there may be are there.
+    #[error("the VM has {0} vCPUs and may not have more; start it with a greater cpu.max")]
+    NoMoreVcpus(u8),
     /// A device.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -108,6 +112,7 @@ pub struct Blueprint {
     pub(crate) devices: Vec<Attached>,
     pub(crate) serial_info: DeviceInfo,
     pub(crate) button: Arc<dyn InterruptLine>,
+    pub(crate) processors: Processors,
     pub(crate) vcpus: Vec<kvm_ioctls::VcpuFd>,
 }
 
@@ -120,6 +125,8 @@ pub struct Machine {
     button: Arc<dyn InterruptLine>,
     control: Arc<RunControl>,
     clock: Arc<BootClock>,
+    processors: Processors,
+    context: VcpuContext,
     vcpus: Vec<Vcpu>,
     state: VmState,
     // Keeps the VM's descriptor open until the vCPUs are gone.
@@ -160,6 +167,8 @@ impl Blueprint {
             button: self.button,
             control,
             clock,
+            processors: self.processors,
+            context,
             vcpus,
             state: VmState::Created,
             _vm: self.vm,
@@ -198,6 +207,22 @@ impl Machine {
         self.control.want(Wanted::Run);
         self.state = VmState::Running;
         Ok(())
+    }
+
+    /// Adds the next vCPU. It waits for the guest to start it. Returns its index; to be called by a thread that may
+    /// start vCPU threads.
+    pub fn add_vcpu(&mut self) -> Result<u8, BuildError> {
+        let index = u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX);
+        if index >= self.config.max_vcpus() {
+            return Err(BuildError::NoMoreVcpus(self.config.max_vcpus()));
+        }
+        let fd = self.processors.create(index)?;
+        let vcpu = Vcpu::spawn(index, fd, self.context.clone()).map_err(|source| BuildError::Resource {
+            what: "a vCPU thread",
+            source,
+        })?;
+        self.vcpus.push(vcpu);
+        Ok(index)
     }
 
     fn kick(&self) {

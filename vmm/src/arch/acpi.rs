@@ -17,6 +17,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 
 use super::layout;
+use super::topology::Topology;
 use crate::memory::{self, MemoryError, Ram};
 use crate::pvpanic;
 
@@ -27,6 +28,9 @@ const OEM_REVISION: u32 = 1;
 /// `IAPC_BOOT_ARCH` (§5.2.9.3): no VGA, no CMOS clock; bits for legacy devices and keyboard controller stay clear.
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
+
+/// Since revision 5 of the MADT its processors may be online capable (ACPI 6.3 §5.2.12); this is that of ACPI 6.5.
+const MADT_REVISION: u8 = 6;
 
 /// Sleep type of the soft-off state, chosen by us and told to the guest in `_S5`.
 pub const SLEEP_TYPE_S5: u8 = 5;
@@ -57,13 +61,21 @@ pub struct Tables {
     pub bytes: u64,
 }
 
+/// What the tables describe.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// Guest memory.
+    pub memory_bytes: u64,
+    /// Processors that are there at the start.
+    pub vcpus: u8,
+    /// All processors that there may be.
+    pub topology: Topology,
+    /// How devices are found.
+    pub bus: DeviceBus,
+}
+
 /// Writes all tables.
-pub fn write_tables(
-    memory: &Ram,
-    memory_bytes: u64,
-    vcpus: u8,
-    bus: &DeviceBus,
-) -> Result<Tables, MemoryError> {
+pub fn write_tables(memory: &Ram, platform: &Platform) -> Result<Tables, MemoryError> {
     let mut next = layout::ACPI_TABLES + Rsdp::len().next_multiple_of(16) as u64;
     let mut put = |table: Vec<u8>| -> Result<u64, MemoryError> {
         let address = next;
@@ -71,11 +83,11 @@ pub fn write_tables(
         next += table.len().next_multiple_of(16) as u64;
         Ok(address)
     };
-    let dsdt = put(dsdt(memory_bytes, bus))?;
+    let dsdt = put(dsdt(platform))?;
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(put(fadt(dsdt))?);
-    xsdt.add_entry(put(madt(vcpus))?);
-    if *bus == DeviceBus::Pci {
+    xsdt.add_entry(put(madt(platform))?);
+    if platform.bus == DeviceBus::Pci {
         xsdt.add_entry(put(mcfg())?);
     }
     let xsdt = put(bytes_of(&xsdt))?;
@@ -117,15 +129,32 @@ fn fadt(dsdt: u64) -> Vec<u8> {
     bytes_of(&fadt.finalize())
 }
 
-fn madt(vcpus: u8) -> Vec<u8> {
+/// All processors, those that may come later too: an operating system makes room for what it finds here (§5.2.12.2).
+fn madt(platform: &Platform) -> Vec<u8> {
     let controller = LocalInterruptController::Address(layout::LOCAL_APIC);
     let mut madt = MADT::new(OEM_ID, OEM_TABLE, OEM_REVISION, controller);
-    for id in 0..vcpus {
-        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    let mut free_id = 0;
+    for index in 0..platform.topology.processors() as u8 {
+        let status = match index < platform.vcpus {
+            true => EnabledStatus::Enabled,
+            false => EnabledStatus::DisabledOnlineCapable,
+        };
+        let apic_id = platform.topology.apic_id(index);
+        madt.add_structure(ProcessorLocalApic::new(index, apic_id, status));
+        free_id = apic_id + 1;
     }
     // Its id only has to differ from those of the local APICs.
-    madt.add_structure(IoApic::new(vcpus, layout::IO_APIC, 0));
-    bytes_of(&madt)
+    madt.add_structure(IoApic::new(free_id, layout::IO_APIC, 0));
+    with_revision(bytes_of(&madt), MADT_REVISION)
+}
+
+/// The table with another revision number, and the checksum that goes with it (§5.2.6: offsets 8 and 9).
+fn with_revision(mut table: Vec<u8>, revision: u8) -> Vec<u8> {
+    if let [old, checksum] = &mut table[8..10] {
+        *checksum = checksum.wrapping_add(*old).wrapping_sub(revision);
+        *old = revision;
+    }
+    table
 }
 
 fn mcfg() -> Vec<u8> {
@@ -134,7 +163,7 @@ fn mcfg() -> Vec<u8> {
     bytes_of(&mcfg)
 }
 
-fn dsdt(memory_bytes: u64, bus: &DeviceBus) -> Vec<u8> {
+fn dsdt(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     Name::new(
         Path::new("_S5_"),
@@ -142,10 +171,10 @@ fn dsdt(memory_bytes: u64, bus: &DeviceBus) -> Vec<u8> {
     )
     .to_aml_bytes(&mut body);
     let mut devices = vec![serial(), power_button(), event_device()];
-    match bus {
+    match &platform.bus {
         DeviceBus::Pci => {
             devices.push(ecam_reservation());
-            devices.push(host_bridge(memory_bytes));
+            devices.push(host_bridge(platform.memory_bytes));
         }
         DeviceBus::Mmio(all) => {
             devices.push(panic_device());

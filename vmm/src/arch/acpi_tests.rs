@@ -36,9 +36,9 @@ fn table(memory: &Ram, address: u64) -> Vec<u8> {
 }
 
 /// All tables by signature, found as a guest finds them.
-fn walk(vcpus: u8, bus: &DeviceBus) -> Vec<(String, Vec<u8>)> {
+fn walk(platform: &Platform) -> Vec<(String, Vec<u8>)> {
     let memory = memory::create(4 << 20, &MemoryConfig::default()).unwrap();
-    let tables = write_tables(&memory, 4 << 20, vcpus, bus).unwrap();
+    let tables = write_tables(&memory, platform).unwrap();
     assert!(tables.rsdp + tables.bytes <= layout::HIGH_RAM, "{tables:?}");
     let rsdp = read(&memory, tables.rsdp, 36);
     assert_eq!(&rsdp[..8], b"RSD PTR ");
@@ -56,6 +56,15 @@ fn walk(vcpus: u8, bus: &DeviceBus) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+fn platform(vcpus: u8, bus: DeviceBus) -> Platform {
+    Platform {
+        memory_bytes: 4 << 20,
+        vcpus,
+        topology: Topology::flat(vcpus),
+        bus,
+    }
+}
+
 fn find<'a>(tables: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
     &tables
         .iter()
@@ -66,7 +75,7 @@ fn find<'a>(tables: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
 
 #[test]
 fn a_guest_finds_registers_processors_and_configuration_space() {
-    let tables = walk(3, &DeviceBus::Pci);
+    let tables = walk(&platform(3, DeviceBus::Pci));
     let fadt = find(&tables, "FACP");
     let flags = u32_at(fadt, 112);
     assert_ne!(flags & 1 << 20, 0, "hardware-reduced");
@@ -93,8 +102,31 @@ fn a_guest_finds_registers_processors_and_configuration_space() {
 }
 
 #[test]
+fn processors_that_may_come_later_are_listed_with_the_ids_they_will_have() {
+    let tables = walk(&Platform {
+        topology: Topology {
+            sockets: 2,
+            cores: 3,
+            threads: 1,
+        },
+        ..platform(2, DeviceBus::Pci)
+    });
+    let madt = find(&tables, "APIC");
+    assert!(madt[8] >= 5, "the revision that knows of them: {}", madt[8]);
+    let entries: Vec<_> = madt[44..92].chunks_exact(8).map(|e| (e[2], e[3], e[4])).collect();
+    assert_eq!(
+        entries,
+        [(0, 0, 1), (1, 1, 1), (2, 2, 2), (3, 4, 2), (4, 5, 2), (5, 6, 2)]
+    );
+    assert_eq!(madt[92..96], [1, 12, 7, 0]);
+}
+
+#[test]
 fn a_machine_without_pci_has_no_configuration_space() {
-    let tables = walk(1, &DeviceBus::Mmio(vec![(0xe800_0000, 6), (0xe800_1000, 7)]));
+    let tables = walk(&platform(
+        1,
+        DeviceBus::Mmio(vec![(0xe800_0000, 6), (0xe800_1000, 7)]),
+    ));
     assert!(tables.iter().all(|(name, _)| name != "MCFG"));
     let dsdt = find(&tables, "DSDT");
     assert_eq!(dsdt.windows(8).filter(|window| window == b"LNRO0005").count(), 2);
@@ -117,7 +149,7 @@ fn the_acpi_compiler_agrees() {
             &["LNRO0005", "0xE8000000", "0x00000006", "QEMU0001"],
         ),
     ] {
-        for (name, bytes) in walk(2, &bus) {
+        for (name, bytes) in walk(&platform(2, bus)) {
             let folder = tempfile::tempdir().unwrap();
             let (aml, dsl) = (folder.path().join("t.aml"), folder.path().join("t.dsl"));
             std::fs::write(&aml, &bytes).unwrap();

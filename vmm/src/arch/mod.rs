@@ -6,3 +6,4 @@ pub mod boot_params;
 pub mod cpuid;
 pub mod layout;
 pub mod registers;
+pub mod topology;

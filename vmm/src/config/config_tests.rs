@@ -35,6 +35,9 @@ fn a_full_document_survives_a_round_trip() {
     value["vsock"] = serde_json::json!({"cid": 3, "socket": "vsock.sock"});
     value["sandbox"] = serde_json::json!({"uid": 1000, "gid": 1000, "seccomp": false});
     value["kernel"]["protocol"] = "pvh".into();
+    value["vcpus"] = 2.into();
+    value["cpu"] = serde_json::json!({"max": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2}});
+    value["memory"] = serde_json::json!({"shared": true});
     let config = parse(&value).unwrap();
     assert_eq!(config.nets[0].mac.to_string(), "10:66:6a:00:00:01");
     let again = parse(&serde_json::to_value(&config).unwrap()).unwrap();
@@ -48,6 +51,22 @@ fn wrong_values_are_refused_with_field_value_and_remedy() {
         ("/vcpus", serde_json::json!(0), "`vcpus` is 0: use 1 to 32"),
         ("/vcpus", serde_json::json!(33), "`vcpus` is 33: use 1 to 32"),
         ("/vcpus", serde_json::json!(300), "300"),
+        (
+            "/cpu",
+            serde_json::json!({"max": 0}),
+            "`cpu.max` is 0: use 1 (`vcpus`) to 32",
+        ),
+        ("/cpu", serde_json::json!({"max": 33}), "`cpu.max` is 33"),
+        (
+            "/cpu",
+            serde_json::json!({"max": 4, "topology": {"sockets": 1, "cores": 3, "threads": 1}}),
+            "`cpu.topology` is 1 sockets of 3 cores of 1 threads: their product has to be the number of vCPUs (4;",
+        ),
+        (
+            "/cpu",
+            serde_json::json!({"topology": {"sockets": 0, "cores": 1, "threads": 1}}),
+            "`cpu.topology`",
+        ),
         (
             "/memory_bytes",
             serde_json::json!(134217729),

@@ -5,6 +5,7 @@
 //!
 //! Relative paths are taken from `run_dir`.
 
+mod cpu;
 mod disk;
 mod error;
 mod kernel;
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::arch::topology::Topology;
 pub use crate::mac::MacAddress;
+pub use cpu::CpuConfig;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
@@ -67,6 +70,9 @@ pub struct VmConfig {
     /// Number of vCPUs, 1 to 32.
     #[serde(default = "one")]
     pub vcpus: u8,
+    /// What vCPUs look like, and how many there may be.
+    #[serde(default)]
+    pub cpu: CpuConfig,
     /// Guest memory, a multiple of 4096.
     pub memory_bytes: u64,
     /// How guest memory is made.
@@ -151,6 +157,20 @@ impl VmConfig {
         self.run_dir.join(path)
     }
 
+    /// The most vCPUs the VM may ever have.
+    #[must_use]
+    pub fn max_vcpus(&self) -> u8 {
+        self.cpu.max.unwrap_or(self.vcpus)
+    }
+
+    /// How all vCPUs that the VM may ever have are arranged.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        self.cpu
+            .topology
+            .unwrap_or_else(|| Topology::flat(self.max_vcpus()))
+    }
+
     /// Checks every rule that does not need a file, a socket or KVM.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.name.is_empty() || self.name.len() > 128 || self.name.chars().any(char::is_control) {
@@ -163,6 +183,7 @@ impl VmConfig {
         if self.vcpus == 0 || self.vcpus > MAX_VCPUS {
             return Err(refuse("vcpus", self.vcpus, format!("use 1 to {MAX_VCPUS}")));
         }
+        self.cpu.check(self.vcpus)?;
         self.check_memory()?;
         self.kernel.check()?;
         check_path("run_dir", &self.run_dir)?;

@@ -4,6 +4,7 @@
 pub mod failure;
 pub mod interrupts;
 pub mod notify;
+pub mod processors;
 pub mod run_control;
 pub mod vcpu;
 pub mod vm;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 use thiserror::Error;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
@@ -56,7 +56,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Makes a VM with this memory.
+    /// Makes a VM with this memory, and room for so many vCPUs.
     pub fn new(memory: &Ram, vcpus: u8) -> Result<Self, KvmError> {
         let kvm = Kvm::new().map_err(KvmError::Open)?;
         let version = kvm.get_api_version();
@@ -127,12 +127,5 @@ impl Vm {
     #[must_use]
     pub fn has_tsc_deadline(&self) -> bool {
         self.tsc_deadline
-    }
-
-    /// Makes a vCPU. The first is the boot processor; the others wait for INIT and SIPI.
-    pub fn create_vcpu(&self, index: u8) -> Result<VcpuFd, KvmError> {
-        self.fd
-            .create_vcpu(u64::from(index))
-            .map_err(call("create a vCPU"))
     }
 }
