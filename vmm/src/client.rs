@@ -1,11 +1,14 @@
 //! The daemon's side of a VM's control socket: one blocking call per request, each with a time limit.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::config::VmConfig;
 use crate::control::state::{DeviceInfo, Metrics, StateInfo};
@@ -131,24 +134,53 @@ impl Client {
         self.put("/stop")
     }
 
+    /// `PATCH /devices/ID`: changes something of a device while the guest runs. The document is of the device's own kind.
+    pub fn update_device(&self, id: &str, update: &Value) -> Result<Value, ClientError> {
+        self.call("PATCH", &format!("/devices/{id}"), Some(update), &[])
+    }
+
+    /// Any request, with a document and with descriptors that the document names as `"fd:0"`, `"fd:1"` and so on.
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        document: Option<&Value>,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<Value, ClientError> {
+        let body = document.map(ToString::to_string).unwrap_or_default();
+        let answer = self.request(method, path, &body, files)?;
+        serde_json::from_slice(&answer).map_err(|error| ClientError::Protocol {
+            request: format!("{method} {path}"),
+            problem: error.to_string(),
+        })
+    }
+
     fn put(&self, path: &str) -> Result<(), ClientError> {
-        self.request("PUT", path).map(|_| ())
+        self.request("PUT", path, "", &[]).map(|_| ())
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let body = self.request("GET", path)?;
+        let body = self.request("GET", path, "", &[])?;
         serde_json::from_slice(&body).map_err(|error| ClientError::Protocol {
             request: format!("GET {path}"),
             problem: error.to_string(),
         })
     }
 
-    fn request(&self, method: &str, path: &str) -> Result<Vec<u8>, ClientError> {
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<Vec<u8>, ClientError> {
         let request = format!("{method} {path}");
+        let text = format!(
+            "{request} HTTP/1.1\r\nHost: vm\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
         let response = self
-            .exchange(&format!(
-                "{request} HTTP/1.1\r\nHost: vm\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            ))
+            .exchange(&text, files)
             .map_err(|source| ClientError::Unreachable {
                 path: self.socket.clone(),
                 source,
@@ -179,11 +211,18 @@ impl Client {
         })
     }
 
-    fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
+    fn exchange(&self, request: &str, files: &[BorrowedFd<'_>]) -> io::Result<Vec<u8>> {
         let mut stream = unix_path::connect(&self.socket)?;
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
-        stream.write_all(request.as_bytes())?;
+        let mut rest = request.as_bytes();
+        if !files.is_empty() {
+            // They go with the first bytes.
+            let numbers: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+            let sent = stream.send_with_fds(&[rest], &numbers)?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        stream.write_all(rest)?;
         let mut response = Vec::new();
         stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response)?;
         Ok(response)

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use devices::virtio::config_space::ConfigSpace;
 use devices::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice};
 use devices::virtio::queue::QueueState;
+use devices::virtio::update::{Pending, UpdateError};
 
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
@@ -159,6 +160,11 @@ impl VirtioDevice for Managed {
 
     fn resume(&mut self) -> Result<(), DeviceError> {
         self.away("resume", |device| device.resume())?
+    }
+
+    fn update(&mut self, update: serde_json::Value) -> Pending {
+        self.away("update", move |device| device.update(update))
+            .unwrap_or_else(|_| Pending::now(Err(UpdateError::NoAnswer)))
     }
 
     fn save(&self) -> Result<serde_json::Value, DeviceError> {

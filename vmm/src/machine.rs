@@ -10,6 +10,7 @@ use std::time::Duration;
 use devices::bus::{Bus, BusError};
 use devices::interrupt::InterruptLine;
 use devices::virtio::device::DeviceError;
+use devices::virtio::update::UpdateError;
 use thiserror::Error;
 
 use crate::attach::{AttachError, Attached};
@@ -31,6 +32,9 @@ const STILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same at the end, when a thread may be stuck for good in a refused system call.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a device may take to answer an update. It does at once unless its host disk or network keeps it waiting.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a machine could not be built.
 #[derive(Debug, Error)]
@@ -97,6 +101,17 @@ pub enum LifeError {
     /// A device refused.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// There is no device of this name, or none that can be changed.
+    #[error("there is no device {0:?} that can be changed; GET /devices lists them")]
+    NoDevice(String),
+    /// A device did not follow an update.
+    #[error("device {id:?}: {source}")]
+    Update {
+        /// Its id.
+        id: String,
+        /// Why.
+        source: UpdateError,
+    },
     /// An interrupt could not be raised.
     #[error("cannot press the power button: {0}")]
     Button(#[source] io::Error),
@@ -274,6 +289,19 @@ impl Machine {
             return Err(self.refuse("press the power button"));
         }
         self.button.trigger().map_err(LifeError::Button)
+    }
+
+    /// Changes something of a device while the guest runs.
+    pub fn update_device(&self, id: &str, update: serde_json::Value) -> Result<serde_json::Value, LifeError> {
+        let device = self.devices.iter().find(|device| device.info.id == id);
+        let device = device.ok_or_else(|| LifeError::NoDevice(id.to_owned()))?;
+        device
+            .update(update)
+            .wait(UPDATE_TIMEOUT)
+            .map_err(|source| LifeError::Update {
+                id: id.to_owned(),
+                source,
+            })
     }
 
     /// From here on there is only [`Machine::end`].

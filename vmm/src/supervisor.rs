@@ -158,10 +158,9 @@ impl Supervisor {
 
     fn serve_connection(&mut self, number: u32) {
         let (machine, exit) = (&mut self.machine, &self.parts.exit);
-        let next = self
-            .parts
-            .server
-            .serve(number, &mut |request| api::handle(machine, exit, request));
+        let next = self.parts.server.serve(number, &mut |request, files| {
+            api::handle(machine, exit, request, files)
+        });
         if next == Next::Write
             && let Some(fd) = self.parts.server.connection_fd(number)
         {

@@ -6,6 +6,7 @@
 
 use super::config_space::ConfigSpace;
 use super::queue::{Queue, QueueState};
+use super::update::Pending;
 use super::worker::ThreadHook;
 use crate::memory::Memory;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub trait VirtioDevice: Send {
     fn pause(&mut self) -> Result<(), DeviceError>;
     /// Goes on after [`pause`](Self::pause). Does nothing unless the device is paused.
     fn resume(&mut self) -> Result<(), DeviceError>;
+    /// Changes something while the guest runs, in any phase; the document is of the device's own type.
+    fn update(&mut self, update: serde_json::Value) -> Pending;
     /// What the device needs to be made again, as JSON of its own `State` type. The device must not be running.
     fn save(&self) -> Result<serde_json::Value, DeviceError>;
     /// Where the queues stand; empty unless the device is paused.

@@ -10,5 +10,6 @@ pub mod queue;
 pub mod rate_limiter;
 pub mod rng;
 pub mod transport;
+pub mod update;
 pub mod vsock;
 pub mod worker;

@@ -7,6 +7,7 @@
 use super::config_space::ConfigSpace;
 use super::device::{Activation, DeviceError, DeviceType, Interrupt, VirtioDevice};
 use super::queue::{Chain, Queue, QueueState};
+use super::update::{Mailbox, Pending, UpdateError, UpdateResult};
 use crate::memory::{Memory, Ram};
 use crate::metrics::Metrics;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Called with the thread's name first thing in each worker thread, for seccomp filters and scheduling. An error
 /// stops the device before it has seen anything of the guest.
@@ -34,7 +35,7 @@ const STACK_SIZE: usize = 256 * 1024;
 const EVENTS: usize = 32;
 
 /// Tokens of the loop's own descriptors; those of the backend are below.
-const TOKEN_STOP: u64 = u64::MAX;
+const TOKEN_MAILBOX: u64 = u64::MAX;
 const TOKEN_QUEUES: u64 = u64::MAX - 0x1_0000;
 
 /// What a backend works with while its device is active.
@@ -136,6 +137,13 @@ pub trait Backend: Send + 'static {
     /// Finish what is in flight and register nothing any more: the loop is about to end. Afterwards nothing touches
     /// guest memory.
     fn quiesce(&mut self, _io: &mut Io) {}
+    /// Change something while the guest runs: the document came from outside of it ([`parse`](super::update::parse) reads
+    /// it). `io` is missing while the driver has not activated the device; with it, the driver can be told. Called on the
+    /// worker's thread, or on the device manager's while there is none; descriptors must not be registered then (while
+    /// paused, [`start`](Self::start) follows).
+    fn update(&mut self, _update: serde_json::Value, _io: Option<&mut Io>) -> UpdateResult {
+        Err(UpdateError::Unsupported)
+    }
     /// Forget the driver: it has reset the device.
     fn reset(&mut self) {}
     /// What a snapshot holds. Only called while the worker rests.
@@ -150,7 +158,7 @@ struct Runner<B> {
 
 struct Worker<B> {
     thread: JoinHandle<Runner<B>>,
-    stop: EventFd,
+    mailbox: Arc<Mailbox>,
 }
 
 enum Phase<B> {
@@ -204,16 +212,16 @@ impl<B: Backend> Virtio<B> {
 impl<B: Backend> Runner<B> {
     /// Starts the thread. The runner comes back if that fails.
     fn spawn(self, name: String, hook: ThreadHook) -> Result<Worker<B>, (io::Error, Self)> {
-        let stop = match EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC) {
-            Ok(stop) => stop,
+        let mailbox = match Mailbox::new() {
+            Ok(mailbox) => Arc::new(mailbox),
             Err(error) => return Err((error, self)),
         };
-        if let Err(error) = self.register(&stop) {
+        if let Err(error) = self.register(mailbox.event()) {
             return Err((error, self));
         }
         // The runner travels through a slot so that it is not lost with the closure when no thread can be had.
         let slot = Arc::new(std::sync::Mutex::new(Some(self)));
-        let inner = slot.clone();
+        let (inner, read) = (slot.clone(), mailbox.clone());
         let builder = std::thread::Builder::new()
             .name(name.clone())
             .stack_size(STACK_SIZE);
@@ -228,16 +236,17 @@ impl<B: Backend> Runner<B> {
             )]
             let mut runner = taken.expect("the slot holds the runner");
             match hook(&name) {
-                Ok(()) => runner.run(),
+                Ok(()) => runner.run(&read),
                 Err(error) => {
                     tracing::error!(thread = name, %error, "worker thread could not be set up");
                     runner.io.interrupt.needs_reset();
                 }
             }
+            read.close();
             runner
         });
         match spawned {
-            Ok(thread) => Ok(Worker { thread, stop }),
+            Ok(thread) => Ok(Worker { thread, mailbox }),
             Err(error) => {
                 let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 #[allow(clippy::expect_used, reason = "without a thread nobody took it")]
@@ -247,7 +256,7 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    fn register(&self, stop: &EventFd) -> io::Result<()> {
+    fn register(&self, mailbox: &EventFd) -> io::Result<()> {
         let add = |fd: &EventFd, token| {
             self.io.epoll.ctl(
                 ControlOperation::Add,
@@ -255,14 +264,14 @@ impl<B: Backend> Runner<B> {
                 EpollEvent::new(EventSet::IN, token),
             )
         };
-        add(stop, TOKEN_STOP)?;
+        add(mailbox, TOKEN_MAILBOX)?;
         for (queue, index) in self.io.queues.iter().zip(0..) {
             add(queue.notify(), TOKEN_QUEUES + index)?;
         }
         Ok(())
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, mailbox: &Mailbox) {
         if let Err(error) = self.backend.start(&mut self.io) {
             tracing::error!(%error, "device could not be started");
             self.io.interrupt.needs_reset();
@@ -283,10 +292,16 @@ impl<B: Backend> Runner<B> {
                 }
             };
             let ready = events.get(..count).unwrap_or_default();
-            if ready.iter().any(|event| event.data() == TOKEN_STOP) {
-                break;
+            if ready.iter().any(|event| event.data() == TOKEN_MAILBOX) {
+                let (letters, stop) = mailbox.collect();
+                for letter in letters {
+                    letter.answer(|update| self.backend.update(update, Some(&mut self.io)));
+                }
+                if stop {
+                    break;
+                }
             }
-            for event in ready {
+            for event in ready.iter().filter(|event| event.data() != TOKEN_MAILBOX) {
                 match event.data().checked_sub(TOKEN_QUEUES) {
                     Some(queue) => {
                         // Below 65,536 by construction of the tokens.
@@ -310,8 +325,7 @@ impl<B: Backend> Runner<B> {
 
 impl<B: Backend> Worker<B> {
     fn stop(self) -> Option<Runner<B>> {
-        // Fails only if the counter is full, and then it is signalled already.
-        let _ = self.stop.write(1);
+        self.mailbox.stop();
         self.thread.join().ok()
     }
 }
@@ -441,6 +455,15 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
             other => self.phase = other,
         }
         Ok(())
+    }
+
+    fn update(&mut self, update: serde_json::Value) -> Pending {
+        match &mut self.phase {
+            Phase::Running(worker, _) => worker.mailbox.post(update),
+            Phase::Paused(runner, _) => Pending::now(runner.backend.update(update, Some(&mut runner.io))),
+            Phase::Idle(backend) => Pending::now(backend.update(update, None)),
+            Phase::Dead => Pending::now(Err(UpdateError::NoAnswer)),
+        }
     }
 
     fn save(&self) -> Result<serde_json::Value, DeviceError> {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::testing::{Harness, PATIENCE, Part};
+use crate::virtio::update::parse;
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
@@ -10,10 +12,17 @@ struct Puppet {
     resets: Arc<AtomicUsize>,
     fail_start: Arc<AtomicBool>,
     panic: Arc<AtomicBool>,
+    stuck: Arc<AtomicBool>,
 }
 
 #[derive(Default, Serialize)]
 struct Nothing {}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    number: u8,
+}
 
 impl Backend for Puppet {
     type State = Nothing;
@@ -48,6 +57,18 @@ impl Backend for Puppet {
             served.fetch_add(1, Ordering::SeqCst);
             0
         });
+    }
+
+    fn update(&mut self, update: serde_json::Value, io: Option<&mut Io>) -> UpdateResult {
+        while self.stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let Change { number } = parse(update)?;
+        if let Some(io) = io {
+            io.interrupt.config();
+        }
+        let thread = std::thread::current().name().map(str::to_owned);
+        Ok(serde_json::json!({"number": number, "thread": thread}))
     }
 
     fn reset(&mut self) {
@@ -175,4 +196,56 @@ fn a_worker_that_dies_leaves_a_dead_device_and_a_living_process() {
     ));
     harness.device.reset();
     assert!(harness.device.save().is_err());
+}
+
+#[test]
+fn an_update_reaches_the_device_in_every_phase() {
+    let mut harness = Harness::new(Puppet::default(), 0);
+    let update = |harness: &mut Harness| {
+        let answer = harness
+            .device
+            .update(json!({"number": 7}))
+            .wait(PATIENCE)
+            .unwrap();
+        assert_eq!(answer["number"], 7);
+        answer["thread"].as_str() == Some("virtio-rng")
+    };
+    assert!(update(&mut harness), "the worker makes it");
+    harness.device.pause().unwrap();
+    assert!(!update(&mut harness));
+    harness.device.resume().unwrap();
+    assert!(update(&mut harness));
+    harness.device.reset();
+    assert!(!update(&mut harness));
+}
+
+#[test]
+fn an_update_of_another_device_is_refused() {
+    let mut harness = Harness::new(Puppet::default(), 0);
+    for wrong in [
+        json!({"number": 300}),
+        json!({"number": 1, "size": 2}),
+        json!(null),
+    ] {
+        let result = harness.device.update(wrong).wait(PATIENCE);
+        assert!(matches!(result, Err(UpdateError::Invalid(_))), "{result:?}");
+    }
+}
+
+#[test]
+fn a_device_that_does_not_answer_holds_up_nobody_and_answers_what_waits_before_it_stops() {
+    let puppet = Puppet::default();
+    let stuck = puppet.stuck.clone();
+    stuck.store(true, Ordering::SeqCst);
+    let mut harness = Harness::new(puppet, 0);
+    let late = harness.device.update(json!({"number": 1}));
+    let short = std::time::Duration::from_millis(10);
+    let refused = (0..40).filter(|_| {
+        let result = harness.device.update(json!({"number": 2})).wait(short);
+        matches!(result, Err(UpdateError::NoAnswer))
+    });
+    assert_eq!(refused.count(), 40);
+    stuck.store(false, Ordering::SeqCst);
+    harness.device.pause().unwrap();
+    assert_eq!(late.wait(PATIENCE).unwrap()["number"], 1);
 }

@@ -8,6 +8,7 @@ use devices::virtio::device::DeviceError;
 use devices::virtio::transport::Machine as Environment;
 use devices::virtio::transport::mmio::{self, VirtioMmio};
 use devices::virtio::transport::pci::VirtioPci;
+use devices::virtio::update::Pending;
 
 use super::{AttachError, Made};
 use crate::arch::layout;
@@ -42,6 +43,14 @@ impl Attached {
         match &self.transport {
             Transport::Pci(transport) => lock(transport).resume(),
             Transport::Mmio(transport) => lock(transport).resume(),
+        }
+    }
+
+    /// Changes something of the device.
+    pub fn update(&self, update: serde_json::Value) -> Pending {
+        match &self.transport {
+            Transport::Pci(transport) => lock(transport).update(update),
+            Transport::Mmio(transport) => lock(transport).update(update),
         }
     }
 

@@ -14,8 +14,10 @@ pub const MAX_BODY_BYTES: usize = 64 << 10;
 pub struct Request {
     /// Method, as sent.
     pub method: String,
-    /// Path, as sent, without a query.
+    /// Path, as sent, without the query.
     pub path: String,
+    /// What follows the path's `?`; empty when there is none.
+    pub query: String,
     /// Body; empty when there is none.
     pub body: Vec<u8>,
 }
@@ -50,6 +52,7 @@ impl Response {
     pub fn encode(&self) -> Vec<u8> {
         let reason = match self.status {
             200 => "OK",
+            202 => "Accepted",
             400 => "Bad Request",
             404 => "Not Found",
             405 => "Method Not Allowed",
@@ -103,10 +106,12 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     let Some(body) = bytes.get(head_len..).and_then(|rest| rest.get(..body_len)) else {
         return Parsed::Partial;
     };
-    let path = head.path.unwrap_or("/").split('?').next().unwrap_or("/");
+    let target = head.path.unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Parsed::Request(Request {
         method: head.method.unwrap_or("GET").to_owned(),
         path: path.to_owned(),
+        query: query.to_owned(),
         body: body.to_vec(),
     })
 }

@@ -17,6 +17,7 @@ fn what_curl_sends_is_understood() {
     let request = Request {
         method: "PUT".into(),
         path: "/pause".into(),
+        query: "x=1".into(),
         body: b"{}".to_vec(),
     };
     assert_eq!(parse(bytes), Parsed::Request(request));

@@ -2,18 +2,23 @@
 //! responses are sent as there is room.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use super::files::{Files, MAX_FILES};
 use super::http::{self, Parsed, Request, Response};
 
 /// Connections at a time. The daemon uses one or two.
 const MAX_CONNECTIONS: usize = 32;
 
+/// Answers a complete request and may take its descriptors.
+pub type Handle<'a> = &'a mut dyn FnMut(&Request, &mut Files) -> Response;
+
 struct Connection {
     stream: UnixStream,
     inbox: Vec<u8>,
+    files: Files,
     outbox: Vec<u8>,
     sent: usize,
 }
@@ -66,6 +71,7 @@ impl Server {
             Connection {
                 stream,
                 inbox: Vec::new(),
+                files: Files::default(),
                 outbox: Vec::new(),
                 sent: 0,
             },
@@ -82,7 +88,7 @@ impl Server {
     }
 
     /// Reads or writes as far as possible; `handle` answers a complete request.
-    pub fn serve(&mut self, number: u32, handle: &mut dyn FnMut(&Request) -> Response) -> Next {
+    pub fn serve(&mut self, number: u32, handle: Handle<'_>) -> Next {
         let Some(connection) = self.connections.get_mut(&number) else {
             return Next::Close;
         };
@@ -102,21 +108,27 @@ impl Server {
 }
 
 impl Connection {
-    fn serve(&mut self, handle: &mut dyn FnMut(&Request) -> Response) -> Next {
+    fn serve(&mut self, handle: Handle<'_>) -> Next {
         let mut bytes = [0; 4096];
         while self.outbox.is_empty() {
-            match self.stream.read(&mut bytes) {
+            match self.files.read(&self.stream, &mut bytes) {
                 Ok(0) => return Next::Close,
-                Ok(len) => self.inbox.extend_from_slice(&bytes[..len]),
+                Ok(len) => self.inbox.extend_from_slice(bytes.get(..len).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let message = format!("{error}; a request may bring {MAX_FILES}");
+                    self.outbox = Response::error(400, message).encode();
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Read,
                 Err(_) => return Next::Close,
             }
             let response = match http::parse(&self.inbox) {
                 Parsed::Partial => continue,
-                Parsed::Request(request) => handle(&request),
+                Parsed::Request(request) => handle(&request, &mut self.files),
                 Parsed::Refused(response) => response,
             };
+            self.files = Files::default();
             self.outbox = response.encode();
         }
         self.send()

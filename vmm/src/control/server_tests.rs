@@ -1,6 +1,8 @@
 //! Connections that behave and connections that do not.
 
 use super::*;
+use std::io::Read;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 fn pair() -> (Server, UnixStream, u32, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -11,7 +13,7 @@ fn pair() -> (Server, UnixStream, u32, tempfile::TempDir) {
     (server, client, number, folder)
 }
 
-fn echo(request: &Request) -> Response {
+fn echo(request: &Request, _: &mut Files) -> Response {
     Response::ok(serde_json::json!({"path": request.path}))
 }
 
@@ -49,4 +51,64 @@ fn too_many_connections_are_turned_away() {
         .collect();
     let accepted = clients.iter().filter(|_| server.accept().is_some()).count();
     assert_eq!(accepted, MAX_CONNECTIONS - 1);
+}
+
+#[test]
+fn descriptors_arrive_with_their_request_in_order_and_are_taken_once() {
+    let (mut server, mut client, number, folder) = pair();
+    let mut open = Vec::new();
+    for name in ["first", "second"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, name).unwrap();
+        open.push(std::fs::File::open(path).unwrap());
+    }
+    client
+        .send_with_fds(&[&b"PUT / HTTP/1.1\r\n"[..]], &[open[0].as_raw_fd()])
+        .unwrap();
+    client
+        .send_with_fds(&[&b"\r\n"[..]], &[open[1].as_raw_fd()])
+        .unwrap();
+    let mut read = Vec::new();
+    let next = server.serve(number, &mut |request, files| {
+        for number in [1, 0, 0, 2] {
+            read.push(
+                files
+                    .take(number)
+                    .map(|file| std::io::read_to_string(std::fs::File::from(file)).unwrap()),
+            );
+        }
+        echo(request, files)
+    });
+    assert_eq!(next, Next::Close);
+    assert_eq!(
+        read,
+        [Some("second".to_owned()), Some("first".to_owned()), None, None]
+    );
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+}
+
+#[test]
+fn too_many_descriptors_are_refused_and_none_of_them_stays_open() {
+    for batches in [&[MAX_FILES + 1][..], &[MAX_FILES, 1], &[40]] {
+        let (mut server, mut client, number, _folder) = pair();
+        let (probe, watched) = UnixStream::pair().unwrap();
+        for count in batches {
+            let copies: Vec<_> = (0..*count).map(|_| watched.try_clone().unwrap()).collect();
+            let numbers: Vec<_> = copies.iter().map(AsRawFd::as_raw_fd).collect();
+            client.send_with_fds(&[&b"GET "[..]], &numbers).unwrap();
+        }
+        drop(watched);
+        assert_eq!(server.serve(number, &mut echo), Next::Close);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 400 ") && text.contains("bring 16"),
+            "{text}"
+        );
+        // The other end is closed once nobody holds a copy.
+        probe.set_nonblocking(true).unwrap();
+        assert_eq!((&probe).read(&mut [0]).unwrap(), 0);
+    }
 }

@@ -104,6 +104,8 @@ pub const CONTROL: &[Allowed] = &[
     Call(libc::SYS_epoll_pwait),
     Call(libc::SYS_accept4),
     Call(libc::SYS_recvfrom),
+    // Requests may bring descriptors.
+    Call(libc::SYS_recvmsg),
     Call(libc::SYS_sendto),
     Call(libc::SYS_shutdown),
     Call(libc::SYS_eventfd2),

@@ -6,6 +6,7 @@ use super::{Machine, TransportError};
 use crate::bus::BusDevice;
 use crate::interrupt::InterruptLine;
 use crate::virtio::device::{DeviceError, Interrupt, VirtioDevice};
+use crate::virtio::update::Pending;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -161,6 +162,11 @@ impl VirtioMmio {
     /// Stops the device's worker; nothing is in flight afterwards.
     pub fn pause(&mut self) -> Result<(), DeviceError> {
         self.registers.device_mut().pause()
+    }
+
+    /// Changes something of the device while the guest runs.
+    pub fn update(&mut self, update: serde_json::Value) -> Pending {
+        self.registers.device_mut().update(update)
     }
 
     /// Lets the device's worker go on.

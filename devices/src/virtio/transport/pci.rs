@@ -10,6 +10,7 @@ use crate::pci::PciDevice;
 use crate::pci::config::{Bar, Config, ConfigError, Identity};
 use crate::pci::msix::{ENTRY_SIZE, Msix, MsixState};
 use crate::virtio::device::{DeviceError, DeviceType, VirtioDevice};
+use crate::virtio::update::Pending;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -235,6 +236,11 @@ impl VirtioPci {
     /// Stops the device's worker; nothing is in flight afterwards.
     pub fn pause(&mut self) -> Result<(), DeviceError> {
         self.registers.device_mut().pause()
+    }
+
+    /// Changes something of the device while the guest runs.
+    pub fn update(&mut self, update: serde_json::Value) -> Pending {
+        self.registers.device_mut().update(update)
     }
 
     /// Lets the device's worker go on.

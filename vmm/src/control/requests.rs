@@ -1,0 +1,115 @@
+//! All requests of the control socket, one line each, and the handlers of those that need no file of their own.
+
+use serde_json::{Value, json};
+
+use super::api::{self, Call, Handler, Refusal, Route, document, done};
+use super::http::Response;
+use super::state::StateInfo;
+use crate::exit::{ExitReason, ExitReport};
+use crate::machine::LifeError;
+use devices::virtio::update::UpdateError;
+
+/// Every request.
+pub const ROUTES: &[Route] = &[
+    plain("GET", "/", "all requests", |_| document(&api::list())),
+    plain(
+        "GET",
+        "/state",
+        "created, running, paused or stopping; vCPUs and memory",
+        state,
+    ),
+    plain("GET", "/devices", "all devices", |call| {
+        document(&call.machine.devices())
+    }),
+    plain("GET", "/metrics", "counters of devices and exits", |call| {
+        document(&call.machine.metrics())
+    }),
+    plain("GET", "/config", "what the VM was made from", |call| {
+        document(call.machine.config())
+    }),
+    plain("PUT", "/start", "run a VM that waits for it", |call| {
+        done(call.machine.start())
+    }),
+    plain("PUT", "/pause", "stop vCPUs and devices", |call| {
+        done(call.machine.pause())
+    }),
+    plain("PUT", "/resume", "let them go on", |call| {
+        done(call.machine.resume())
+    }),
+    plain("PUT", "/power-button", "ask the guest to power off", |call| {
+        done(call.machine.press_power_button())
+    }),
+    plain("PUT", "/stop", "end the VM at once", stop),
+    with_body(
+        "PATCH",
+        "/devices/{id}",
+        "change something of a device",
+        update_device,
+    ),
+];
+
+const fn plain(method: &'static str, path: &'static str, summary: &'static str, handler: Handler) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        takes_body: false,
+        handler,
+    }
+}
+
+const fn with_body(
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        takes_body: true,
+        handler,
+    }
+}
+
+fn state(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    document(&StateInfo {
+        state: call.machine.state(),
+        pid: std::process::id(),
+        vcpus: call.machine.config().vcpus,
+        memory_bytes: call.machine.config().memory_bytes,
+    })
+}
+
+fn stop(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    call.machine.stopping();
+    call.exit
+        .raise(ExitReport::new(ExitReason::Killed, "stopped by request"));
+    Ok(Response::ok(json!({})))
+}
+
+/// What can be changed is the device's own affair: see the `Update` type beside its `Config`.
+fn update_device(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    let update: Value = call.document()?;
+    let answer = call.machine.update_device(call.name(), update)?;
+    Ok(Response::ok(answer))
+}
+
+impl From<LifeError> for Refusal {
+    fn from(error: LifeError) -> Self {
+        let status = match &error {
+            LifeError::Phase { .. } => 409,
+            LifeError::NotStill(_) => 503,
+            LifeError::NoDevice(_) => 404,
+            LifeError::Update { source, .. } => match source {
+                UpdateError::Invalid(_) => 400,
+                UpdateError::Unsupported | UpdateError::Refused(_) => 409,
+                UpdateError::NoAnswer => 503,
+                UpdateError::Failed { .. } => 500,
+            },
+            LifeError::Device(_) | LifeError::Button(_) => 500,
+        };
+        Self::new(status, error.to_string())
+    }
+}
