@@ -133,7 +133,8 @@ proptest! {
             bucket.spend(tokens);
             let wait = bucket.wait();
             prop_assert_eq!(wait == 0, bucket.balance > 0);
-            if let Some(later) = latest.checked_add(wait) {
+            // Longer waits than the type holds are cut.
+            if let Some(later) = latest.checked_add(wait).filter(|_| wait < u64::MAX) {
                 let mut then = bucket.clone();
                 then.refill(later);
                 prop_assert_eq!(then.wait(), 0);
