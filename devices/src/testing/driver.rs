@@ -60,6 +60,11 @@ impl DriverQueue {
         }
     }
 
+    /// Notifies by another descriptor from now on.
+    pub fn set_notify(&mut self, notify: EventFd) {
+        self.notify = notify;
+    }
+
     /// Uses indirect descriptors from now on.
     pub fn set_indirect(&mut self, indirect: bool) {
         self.indirect = indirect;

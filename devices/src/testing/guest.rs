@@ -1,9 +1,11 @@
 //! Guest memory for tests.
 
 use crate::memory::{Memory, Ram};
+use std::fs::File;
+use std::os::fd::FromRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestAddressSpace};
 
 /// Bytes of guest memory; only what is touched is ever there.
 pub const MEMORY_SIZE: u64 = 64 << 20;
@@ -25,7 +27,24 @@ impl Default for Guest {
 impl Guest {
     /// Makes empty memory.
     pub fn new() -> Self {
-        let ram = Ram::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).expect("guest memory");
+        Self::with(Ram::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).expect("guest memory"))
+    }
+
+    /// Makes empty memory that another process could map by its descriptor.
+    pub fn shared() -> Self {
+        // SAFETY: the name is a C string, and the descriptor is fresh and nobody else has it.
+        let file =
+            unsafe { File::from_raw_fd(libc::memfd_create(c"test-guest".as_ptr(), libc::MFD_CLOEXEC)) };
+        file.set_len(MEMORY_SIZE).expect("guest memory");
+        let range = (
+            GuestAddress(0),
+            MEMORY_SIZE as usize,
+            Some(FileOffset::new(file, 0)),
+        );
+        Self::with(Ram::from_ranges_with_files([range]).expect("guest memory"))
+    }
+
+    fn with(ram: Ram) -> Self {
         Self {
             memory: Memory::new(ram),
             next: Arc::new(AtomicU64::new(0x1000)),

@@ -5,6 +5,7 @@ pub mod mmio;
 pub mod pci;
 mod pci_interrupt;
 pub mod registers;
+pub mod vhost_user;
 
 use super::device::DeviceError;
 use super::worker::ThreadHook;

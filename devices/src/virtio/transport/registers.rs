@@ -30,6 +30,13 @@ pub mod status {
 /// Set by workers, read by the transport as the NEEDS_RESET bit.
 pub type NeedsReset = Arc<AtomicBool>;
 
+/// All features that are offered to the drivers of a device: its own, and those of the queue code. Without VERSION_1 there
+/// is no modern driver; we have no legacy interface. ACCESS_PLATFORM is left to IOMMU support.
+pub(super) fn offered(device: &dyn VirtioDevice) -> u64 {
+    let own = device.features() & !(1 << VIRTIO_F_ACCESS_PLATFORM);
+    own | 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC
+}
+
 /// What a snapshot holds of these registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,11 +143,8 @@ impl Registers {
         &self.machine
     }
 
-    /// All features that are offered: the device's, and those of the queue code. Without VERSION_1 there is no modern
-    /// driver; we have no legacy interface. ACCESS_PLATFORM is left to IOMMU support.
     fn offered(&self) -> u64 {
-        let own = self.device.features() & !(1 << VIRTIO_F_ACCESS_PLATFORM);
-        own | 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC
+        offered(&*self.device)
     }
 
     /// The selected half of the offered features.

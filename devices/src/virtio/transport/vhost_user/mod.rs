@@ -1,0 +1,450 @@
+//! Vhost-user as a transport: carries any [`VirtioDevice`] to a driver in the VM of another process, whoever made that.
+//!
+//! A front end (a VMM) connects to a socket and sends its guest's memory, the places of its rings and event descriptors;
+//! the messages are those of the vhost-user protocol (QEMU's `docs/interop/vhost-user.rst`), taken apart by the `vhost`
+//! crate. A device starts all its queues at once, while a front end starts and stops them one by one: so the device is
+//! restarted with other queues whenever the set of running rings changes, which costs a thread's start.
+//!
+//! The front end is as hostile as a guest. What it can break is this process, of which every VM has its own.
+
+mod memory;
+mod ring;
+
+use super::registers;
+use crate::memory::{Memory, Ram};
+use crate::virtio::device::{Activation, VirtioDevice};
+use crate::virtio::queue::{Queue, QueueState};
+use crate::virtio::worker::ThreadHook;
+use memory::{REGIONS_MAX, Regions};
+use ring::{Addresses, Calls, Ring, event};
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{
+    BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
+};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+
+/// What we offer of the protocol.
+const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::REPLY_ACK)
+    .union(VhostUserProtocolFeatures::CONFIG)
+    .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+
+/// Serves one front end until it disconnects. The device comes back as after a reset, ready for the next front end.
+pub fn serve(
+    device: Box<dyn VirtioDevice>,
+    front_end: UnixStream,
+    thread_hook: ThreadHook,
+) -> (Option<Box<dyn VirtioDevice>>, Result<()>) {
+    let server = Arc::new(Mutex::new(VhostUser::new(device, thread_hook)));
+    let mut handler = BackendReqHandler::from_stream(front_end, server.clone());
+    let result = loop {
+        match handler.handle_request() {
+            Ok(()) => {}
+            Err(Error::Disconnected | Error::SocketBroken(_)) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    drop(handler);
+    // Nobody else has the server by now.
+    let device = Arc::into_inner(server).map(|server| {
+        let server = server.into_inner().unwrap_or_else(PoisonError::into_inner);
+        server.into_device()
+    });
+    (device, result)
+}
+
+/// A device and what its front end has said so far.
+struct VhostUser {
+    device: Box<dyn VirtioDevice>,
+    thread_hook: ThreadHook,
+    memory: Memory,
+    regions: Regions,
+    rings: Vec<Ring>,
+    calls: Arc<Calls>,
+    features: u64,
+    /// Which rings the device works on; none while it rests.
+    running: Vec<bool>,
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::ReqHandlerError(io::Error::other(error))
+}
+
+impl VhostUser {
+    fn new(device: Box<dyn VirtioDevice>, thread_hook: ThreadHook) -> Self {
+        let rings: Vec<_> = device.queue_sizes().iter().copied().map(Ring::new).collect();
+        Self {
+            device,
+            thread_hook,
+            memory: Memory::new(Ram::new()),
+            regions: Regions::default(),
+            calls: Arc::new(Calls::new(rings.len())),
+            running: vec![false; rings.len()],
+            rings,
+            features: 0,
+        }
+    }
+
+    fn into_device(mut self) -> Box<dyn VirtioDevice> {
+        self.device.reset();
+        self.device
+    }
+
+    fn offered(&self) -> u64 {
+        registers::offered(&*self.device) | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn ring(&mut self, index: impl TryInto<usize>) -> Result<&mut Ring> {
+        let index = index.try_into().map_err(|_| Error::InvalidParam)?;
+        self.rings.get_mut(index).ok_or(Error::InvalidParam)
+    }
+
+    /// Has the device work on the rings that shall run, and on no others.
+    fn follow(&mut self) -> Result<()> {
+        let wanted: Vec<_> = self.rings.iter().map(Ring::runs).collect();
+        if wanted == self.running {
+            return Ok(());
+        }
+        self.stop()?;
+        match wanted.contains(&true) {
+            true => self.start(wanted),
+            false => Ok(()),
+        }
+    }
+
+    /// Stops the device, keeping where its rings stand.
+    fn stop(&mut self) -> Result<()> {
+        if !self.running.contains(&true) {
+            return Ok(());
+        }
+        self.device.pause().map_err(failed)?;
+        for (ring, state) in self.rings.iter_mut().zip(self.device.queue_states()) {
+            if state.ready {
+                ring.next_available = state.next_available;
+            }
+        }
+        self.device.reset();
+        self.running.fill(false);
+        Ok(())
+    }
+
+    fn start(&mut self, wanted: Vec<bool>) -> Result<()> {
+        if self.features & 1 << VIRTIO_F_VERSION_1 == 0 {
+            return Err(failed(
+                "the driver does without VIRTIO_F_VERSION_1; legacy drivers are not served",
+            ));
+        }
+        let event_idx = self.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
+        let ram = self.memory.memory();
+        let mut queues = Vec::with_capacity(self.rings.len());
+        for ((ring, &runs), index) in self.rings.iter().zip(&wanted).zip(0..) {
+            let state = match runs {
+                true => self.state(ring, &ram)?,
+                false => QueueState::default(),
+            };
+            let notify = match &ring.kick {
+                Some(kick) if runs => kick.try_clone().map_err(failed)?,
+                _ => vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+                    .map_err(failed)?,
+            };
+            let queue = Queue::new(
+                index,
+                ring.max_size,
+                &state,
+                event_idx,
+                self.memory.clone(),
+                self.calls.clone(),
+                notify,
+            );
+            queues.push(queue.map_err(failed)?);
+        }
+        let activation = Activation {
+            memory: self.memory.clone(),
+            queues,
+            interrupt: self.calls.clone(),
+            features: self.features & !VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(),
+            thread_hook: self.thread_hook.clone(),
+        };
+        self.device.activate(activation).map_err(failed)?;
+        self.running = wanted;
+        Ok(())
+    }
+
+    /// Where a ring lies in guest memory and how far it has come.
+    fn state(&self, ring: &Ring, ram: &Ram) -> Result<QueueState> {
+        let addresses = ring.addresses.ok_or(Error::InvalidParam)?;
+        let guest = |user: u64| {
+            let missing = || failed(format!("a ring at {user:#x}, which is in no memory region"));
+            self.regions.guest_address(user).ok_or_else(missing)
+        };
+        let used_ring = guest(addresses.used_ring)?;
+        // The index of the used ring follows its flags (virtio 1.3 §2.7.8). Only the device writes it, so it says how far
+        // the device has come, and a hostile driver that changes it confuses only itself.
+        let next_used = used_ring
+            .checked_add(2)
+            .and_then(|index| ram.read_obj::<[u8; 2]>(GuestAddress(index)).ok());
+        Ok(QueueState {
+            size: ring.size,
+            ready: true,
+            descriptor_table: guest(addresses.descriptor_table)?,
+            available_ring: guest(addresses.available_ring)?,
+            used_ring,
+            next_available: ring.next_available,
+            next_used: u16::from_le_bytes(next_used.ok_or_else(|| failed("a used ring outside of memory"))?),
+        })
+    }
+
+    /// Exchanges guest memory. Rings keep their places in the front end's process, which may be others in guest memory.
+    fn set_regions(&mut self, regions: Regions) -> Result<()> {
+        let ram = regions.ram()?;
+        self.stop()?;
+        self.regions = regions;
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(ram);
+        self.follow()
+    }
+
+    fn forget_driver(&mut self) {
+        self.device.reset();
+        self.running.fill(false);
+        self.features = 0;
+        for ring in &mut self.rings {
+            *ring = Ring::new(ring.max_size);
+        }
+    }
+}
+
+impl VhostUserBackendReqHandlerMut for VhostUser {
+    fn set_owner(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<()> {
+        self.forget_driver();
+        Ok(())
+    }
+
+    fn reset_device(&mut self) -> Result<()> {
+        self.forget_driver();
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Result<u64> {
+        Ok(self.offered())
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<()> {
+        if features & !self.offered() != 0 {
+            return Err(Error::FeatureMismatch);
+        }
+        if features != self.features {
+            self.stop()?;
+        }
+        self.features = features;
+        // Without the protocol's own features there is no message that enables rings.
+        if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
+            self.rings.iter_mut().for_each(|ring| ring.enabled = true);
+        }
+        self.follow()
+    }
+
+    fn set_mem_table(
+        &mut self,
+        table: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy_listening: Option<bool>,
+    ) -> Result<Option<Vec<u64>>> {
+        let mut regions = Regions::default();
+        for (region, file) in table.iter().zip(files) {
+            regions.add(region, file)?;
+        }
+        self.set_regions(regions).map(|()| None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+        let ring = self.ring(index)?;
+        match u16::try_from(num) {
+            Ok(size) if size.is_power_of_two() && size <= ring.max_size => {
+                ring.size = size;
+                Ok(())
+            }
+            _ => Err(Error::InvalidParam),
+        }
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        let addresses = Some(Addresses {
+            descriptor_table: descriptor,
+            available_ring: available,
+            used_ring: used,
+        });
+        if self.ring(index)?.addresses == addresses {
+            return Ok(());
+        }
+        self.stop()?;
+        self.ring(index)?.addresses = addresses;
+        self.follow()
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+        // Split rings have 16 bits here.
+        let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        self.stop()?;
+        self.ring(index)?.next_available = base;
+        self.follow()
+    }
+
+    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        self.stop()?;
+        let ring = self.ring(index)?;
+        ring.kick = None;
+        let base = u32::from(ring.next_available);
+        self.follow()?;
+        Ok(VhostUserVringState::new(index, base))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, file: Option<File>) -> Result<()> {
+        let file = file.ok_or(Error::InvalidOperation(
+            "rings are not polled; send a kick descriptor",
+        ))?;
+        let kick = event(file).map_err(Error::ReqHandlerError)?;
+        self.stop()?;
+        self.ring(index)?.kick = Some(kick);
+        self.follow()
+    }
+
+    fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
+        let call = file.map(event).transpose().map_err(Error::ReqHandlerError)?;
+        let slot = self.calls.used.get(usize::from(index));
+        slot.ok_or(Error::InvalidParam)?.set(call);
+        Ok(())
+    }
+
+    fn set_vring_err(&mut self, index: u8, file: Option<File>) -> Result<()> {
+        let error = file.map(event).transpose().map_err(Error::ReqHandlerError)?;
+        let slot = self.calls.errors.get(usize::from(index));
+        slot.ok_or(Error::InvalidParam)?.set(error);
+        Ok(())
+    }
+
+    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
+        Ok(PROTOCOL)
+    }
+
+    fn set_protocol_features(&mut self, features: u64) -> Result<()> {
+        match features & !PROTOCOL.bits() {
+            0 => Ok(()),
+            _ => Err(Error::FeatureMismatch),
+        }
+    }
+
+    fn get_queue_num(&mut self) -> Result<u64> {
+        Ok(self.rings.len() as u64)
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+        self.ring(index)?.enabled = enable;
+        self.follow()
+    }
+
+    fn get_config(&mut self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        // The size is that of a message at most. What is beyond our fields reads as zero.
+        let mut bytes = vec![0; size as usize];
+        self.device.config().read(u64::from(offset), &mut bytes);
+        Ok(bytes)
+    }
+
+    fn set_config(&mut self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        self.device.write_config(u64::from(offset), bytes);
+        Ok(())
+    }
+
+    fn get_max_mem_slots(&mut self) -> Result<u64> {
+        Ok(REGIONS_MAX as u64)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        file: File,
+        _postcopy_listening: Option<bool>,
+    ) -> Result<Option<u64>> {
+        let mut regions = self.regions.clone();
+        regions.add(region, file)?;
+        self.set_regions(regions).map(|()| None)
+    }
+
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
+        let mut regions = self.regions.clone();
+        regions.remove(region.guest_phys_addr)?;
+        self.set_regions(regions)
+    }
+
+    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Err(not_offered())
+    }
+
+    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
+        Err(not_offered())
+    }
+
+    fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
+        Err(not_offered())
+    }
+
+    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Result<File> {
+        Err(not_offered())
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _fd: File,
+    ) -> Result<Option<File>> {
+        Err(not_offered())
+    }
+
+    fn check_device_state(&mut self) -> Result<()> {
+        Err(not_offered())
+    }
+
+    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
+        Err(not_offered())
+    }
+
+    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
+        Err(not_offered())
+    }
+}
+
+/// The answer to messages that belong to protocol features which are not offered.
+fn not_offered() -> Error {
+    Error::InvalidOperation("it belongs to a protocol feature that is not offered")
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
