@@ -55,7 +55,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (path, label) in PATHS {
         let of = |connections: usize| -> Result<Vec<Result<Rate, String>>> {
-            eprintln!("api: {label}, {connections} connections");
+            setting.progress(&format!("api: {label}, {connections} connections"), 0, 1);
             let mut rates = vec![Vec::new(); daemons.len()];
             for _ in 0..rounds {
                 for (daemon, rates) in daemons.iter().zip(&mut rates) {

@@ -38,7 +38,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
     // Milliseconds: by daemon, by step.
     let mut samples = vec![[const { Vec::new() }; STEPS.len()]; daemons.len()];
     for round in 0..=rounds {
-        eprintln!("launch: round {round} of {rounds}");
+        setting.progress("launch", round, rounds);
         for (daemon, samples) in daemons.iter_mut().zip(&mut samples) {
             interrupt::check()?;
             let Ok(running) = daemon else { continue };
@@ -51,7 +51,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
                     .for_each(|(time, samples)| samples.push(time.as_secs_f64() * 1e3)),
                 Err(error) => {
                     interrupt::check()?;
-                    eprintln!("launch: {}: {error:#}", running.name);
+                    setting.remark(&format!("launch: {}: {error:#}", running.name));
                     *daemon = Err(format!("{error:#}"));
                 }
             }

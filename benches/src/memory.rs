@@ -1,12 +1,13 @@
-//! How much of a process's memory is its own, seen from outside and in the same way for every VMM.
+//! How much of a process's memory is its own, seen from outside and in the same way for every VMM: its proportional set
+//! size, in which a page that several processes map counts for each with its share (proc_pid_smaps(5)).
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-/// Resident memory of a VMM.
+/// Proportional set size of a VMM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resident {
+pub struct Footprint {
     /// What is not guest memory: code, heap, stacks, libraries, the kernel file if it was read into a buffer.
     pub own_bytes: u64,
     /// Guest memory that has been touched.
@@ -18,6 +19,7 @@ struct Mapping {
     start: u64,
     end: u64,
     resident: u64,
+    proportional: u64,
 }
 
 /// Resident memory of any process.
@@ -26,8 +28,8 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(mappings.iter().map(|mapping| mapping.resident).sum())
 }
 
-/// Resident memory of a VMM whose guest has `guest_size` bytes in one piece.
-pub fn of_vmm(pid: u32, guest_size: u64) -> Result<Resident> {
+/// Proportional set size of a VMM whose guest has `guest_size` bytes in one piece.
+pub fn of_vmm(pid: u32, guest_size: u64) -> Result<Footprint> {
     split(&read(pid)?, guest_size)
         .with_context(|| format!("process {pid} has no {guest_size} bytes of guest memory"))
 }
@@ -45,10 +47,13 @@ fn parse(smaps: &str) -> Vec<Mapping> {
     for line in smaps.lines() {
         let mut words = line.split_ascii_whitespace();
         let Some(first) = words.next() else { continue };
-        if first == "Rss:" {
+        if matches!(first, "Rss:" | "Pss:") {
             let kib = words.next().and_then(|kib| kib.parse::<u64>().ok());
             if let (Some(kib), Some(mapping)) = (kib, mappings.last_mut()) {
-                mapping.resident = kib * 1024;
+                match first {
+                    "Rss:" => mapping.resident = kib * 1024,
+                    _ => mapping.proportional = kib * 1024,
+                }
             }
         } else if let Some((start, end)) = first.split_once('-')
             && let (Ok(start), Ok(end)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
@@ -56,7 +61,7 @@ fn parse(smaps: &str) -> Vec<Mapping> {
             mappings.push(Mapping {
                 start,
                 end,
-                resident: 0,
+                ..Mapping::default()
             });
         }
     }
@@ -65,8 +70,8 @@ fn parse(smaps: &str) -> Vec<Mapping> {
 
 /// Guest memory is the run of adjacent mappings that has exactly its size (a kernel file mapped over a part of it cuts
 /// it into pieces), or else the one mapping that contains it, because the kernel merged it with a neighbour.
-fn split(mappings: &[Mapping], guest_size: u64) -> Option<Resident> {
-    let total: u64 = mappings.iter().map(|mapping| mapping.resident).sum();
+fn split(mappings: &[Mapping], guest_size: u64) -> Option<Footprint> {
+    let total: u64 = mappings.iter().map(|mapping| mapping.proportional).sum();
     let run = (0..mappings.len()).find_map(|first| {
         let mut end = mappings[first].start;
         for (last, mapping) in mappings.iter().enumerate().skip(first) {
@@ -81,14 +86,14 @@ fn split(mappings: &[Mapping], guest_size: u64) -> Option<Resident> {
         None
     });
     let guest_bytes = match run {
-        Some(run) => run.iter().map(|mapping| mapping.resident).sum(),
+        Some(run) => run.iter().map(|mapping| mapping.proportional).sum(),
         None => mappings
             .iter()
             .filter(|m| m.end - m.start > guest_size)
-            .map(|m| m.resident)
+            .map(|m| m.proportional)
             .max()?,
     };
-    Some(Resident {
+    Some(Footprint {
         own_bytes: total - guest_bytes,
         guest_bytes,
     })

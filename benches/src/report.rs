@@ -48,7 +48,7 @@ pub struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_measured: Option<String>,
     #[serde(skip)]
-    better: Option<Better>,
+    pub(crate) better: Option<Better>,
 }
 
 /// The lines of all rows.

@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Is told what is being done: a label, how many rounds are done, and of how many.
+pub type Progress = Arc<dyn Fn(&str, usize, usize) + Send + Sync>;
+
+/// Is told what went wrong on the way.
+pub type Remark = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where things are and how often they are done.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Setting {
     /// A folder as `ci/build` makes it, with `bin/` and `share/`.
     pub dist: PathBuf,
@@ -15,6 +22,10 @@ pub struct Setting {
     pub rounds: Option<usize>,
     /// Unified image for containers.
     pub image: Option<PathBuf>,
+    /// Shows progress.
+    pub on_progress: Progress,
+    /// Shows remarks.
+    pub on_remark: Remark,
 }
 
 impl Setting {
@@ -25,6 +36,25 @@ impl Setting {
             true => Ok(path),
             false => Err(format!("{} is missing; build it with ci/build", path.display())),
         }
+    }
+
+    /// One of the files that guests need, if it was built.
+    pub fn shared(&self, name: &str) -> Result<PathBuf, String> {
+        let path = self.dist.join("share/virga").join(name);
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(format!("{} is missing; build it with ci/build", path.display())),
+        }
+    }
+
+    /// Says how far the run is.
+    pub fn progress(&self, label: &str, done: usize, total: usize) {
+        (self.on_progress)(label, done, total);
+    }
+
+    /// Says what went wrong, while the run goes on.
+    pub fn remark(&self, text: &str) {
+        (self.on_remark)(text);
     }
 
     /// Where a peer is: as it was given, else in PATH.

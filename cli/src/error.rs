@@ -55,6 +55,9 @@ pub(crate) enum Error {
         /// What the other side said.
         source: russh_sftp::client::error::Error,
     },
+    /// A measurement could not be made.
+    #[error("{0}")]
+    Bench(String),
     /// Several things were asked and some failed; each was already printed.
     #[error("{failed} of {total} failed")]
     Some {

@@ -34,3 +34,12 @@ pub(crate) fn transfer(quiet: bool, total: u64, message: impl Into<String>) -> P
     bar.set_message(message.into());
     bar
 }
+
+/// A bar over the rounds of a measurement.
+pub(crate) fn rounds(quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1), target(quiet));
+    if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos}/{len} {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

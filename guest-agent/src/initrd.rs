@@ -13,10 +13,10 @@ use crate::config::GuestConfig;
 /// Directories the agent mounts things on, before there is a root file system.
 const DIRECTORIES: [&str; 6] = ["dev", "proc", "sys", "run", "virga", "virga/root"];
 
-/// The archive with the agent as `/init`, the directories it needs and `/dev/console`, which the kernel opens as
-/// the standard streams of the first process.
-pub fn agent_archive(agent: &Path) -> io::Result<Vec<u8>> {
-    let program = std::fs::read(agent)?;
+/// The archive with a program, usually the agent, as `/init`, the directories it needs and `/dev/console`, which the
+/// kernel opens as the standard streams of the first process.
+pub fn init_archive(program: &Path) -> io::Result<Vec<u8>> {
+    let program = std::fs::read(program)?;
     let mut archive = Archive::default();
     for directory in DIRECTORIES {
         archive.entry(directory, libc::S_IFDIR | 0o755, (0, 0), &[])?;

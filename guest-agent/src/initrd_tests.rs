@@ -24,10 +24,10 @@ fn unpack(archive: &[u8]) -> tempfile::TempDir {
 }
 
 #[test]
-fn agent_archive_holds_init_and_a_console() {
+fn init_archive_holds_init_and_a_console() {
     let agent = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(agent.path(), b"\x7fELF odd").unwrap();
-    let archive = agent_archive(agent.path()).unwrap();
+    let archive = init_archive(agent.path()).unwrap();
     assert_eq!(archive.len() % 4, 0);
     let root = unpack(&archive);
     let init = root.path().join("init");
@@ -58,7 +58,7 @@ fn config_archive_holds_the_configuration() {
 #[test]
 fn a_missing_agent_is_an_error() {
     assert_eq!(
-        agent_archive(Path::new("/nowhere/agent")).unwrap_err().kind(),
+        init_archive(Path::new("/nowhere/agent")).unwrap_err().kind(),
         io::ErrorKind::NotFound
     );
 }

@@ -86,7 +86,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
             .map(|runtime| runtime.missing().map_or(Ok(Vec::new()), Err))
             .collect();
         for round in 0..=rounds {
-            eprintln!("{}: round {round} of {rounds}", case.name);
+            setting.progress(case.name, round, rounds);
             for (runtime, samples) in runtimes.iter().zip(&mut samples) {
                 interrupt::check()?;
                 let Ok(values) = samples else { continue };
@@ -99,7 +99,7 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
                     Ok(took) => values.push(took.as_secs_f64() * 1e3),
                     Err(error) => {
                         interrupt::check()?;
-                        eprintln!("{}: {}: {error:#}", case.name, runtime.name);
+                        setting.remark(&format!("{}: {}: {error:#}", case.name, runtime.name));
                         *samples = Err(format!("{error:#}"));
                     }
                 }

@@ -73,7 +73,7 @@ pub fn all(setting: &Setting) -> Vec<Result<Daemon, String>> {
     };
     for (name, daemon) in [("virgad", &virga), ("incusd", &incus)] {
         if let Err(reason) = daemon {
-            eprintln!("{name}: {reason}");
+            setting.remark(&format!("{name}: {reason}"));
         }
     }
     vec![virga, incus]

@@ -1,5 +1,5 @@
 //! Start and size of a VMM: from the start of its process to the first instruction of the guest, and the memory that
-//! is its own with a guest of 128 MiB.
+//! is its own with a guest of 128 MiB, without devices and with a disk, a network card and a socket device.
 //!
 //! All VMMs boot the same file, shaped like an uncompressed kernel of 16 MB ([`payload`]), by PVH. Its first
 //! instructions write one byte to the serial port. The serial port's output goes into a file, and inotify says when the
@@ -10,9 +10,7 @@
 //! instruction writes the byte, which shows its first `KVM_RUN` (it has loaded the kernel by then); and to the kernel's
 //! entry, by its own firmware. The others enter the kernel directly, so for them both are the same.
 
-mod contender;
 mod payload;
-mod watch;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -22,17 +20,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::contender::{Contender, Guest};
 use crate::interrupt;
-use crate::memory::{self, Resident};
+use crate::memory::{self, Footprint};
+use crate::network;
 use crate::process::{Process, last_words};
 use crate::report::{Better, Outcome, Row};
 use crate::setting::Setting;
 use crate::stats::median;
-use contender::{Contender, Guest};
-use watch::Watch;
+use crate::watch::Watch;
 
 /// Guest memory.
 const GUEST_BYTES: u64 = 128 << 20;
+/// Size of the disk; nothing reads it.
+const DISK_BYTES: u64 = 64 << 20;
 /// Rounds, unless the user says otherwise.
 const ROUNDS: usize = 21;
 /// A start that takes longer than this has failed.
@@ -43,13 +44,23 @@ const BUDGET_MS: f64 = 15_000.0;
 const LEAST_ROUNDS: usize = 3;
 /// Time for a VMM to get through with its start before its memory is looked at.
 const SETTLE: Duration = Duration::from_millis(100);
+const MIB: f64 = 1_048_576.0;
 
-/// What one contender has shown.
-struct Results {
+/// Rows of the report that an entry has a part in.
+const START: &str = "vmm: exec to first KVM_RUN, 16 MB kernel";
+const ENTRY: &str = "vmm: exec to the kernel's entry";
+const START_DEVICES: &str = "vmm: exec to first KVM_RUN, block, net and vsock";
+const OWN: &str = "vmm: own memory, 128 MiB guest";
+const ALL: &str = "vmm: memory with the guest's touched pages";
+const OWN_DEVICES: &str = "vmm: own memory, block, net and vsock";
+const PROGRAM: &str = "vmm: program, stripped";
+
+/// One contender with one guest, and what has been seen of it.
+struct Entry {
     contender: Contender,
-    /// Milliseconds to the guest's first instruction.
+    guest: Guest,
+    rows: &'static [&'static str],
     starts: Vec<f64>,
-    /// Bytes.
     own: Vec<f64>,
     all: Vec<f64>,
     failure: Option<String>,
@@ -59,45 +70,105 @@ struct Results {
 pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
     let rounds = setting.rounds(ROUNDS);
     let scratch = TempDir::with_prefix("virga-bench-vmm.").context("cannot make a scratch folder")?;
-    let guest = Guest::create(scratch.path(), GUEST_BYTES)?;
-    let mut all: Vec<Results> = Contender::all(setting)
-        .into_iter()
-        .map(|contender| Results {
-            failure: contender.missing().or_else(kvm_missing),
-            contender,
-            starts: Vec::new(),
-            own: Vec::new(),
-            all: Vec::new(),
-        })
-        .collect();
-    for round in 0..=rounds {
-        eprintln!("vmm: round {round} of {rounds}");
-        for results in &mut all {
-            interrupt::check()?;
-            let spent: f64 = results.starts.iter().sum();
-            let enough = spent > BUDGET_MS && results.starts.len() >= LEAST_ROUNDS;
-            if enough || results.failure.is_some() {
-                continue;
-            }
-            match boot(&results.contender, &guest, scratch.path()) {
-                // The first round brings files into the page cache.
-                Ok(_) if round == 0 => {}
-                Ok((start, resident)) => {
-                    results.starts.push(start.as_secs_f64() * 1e3);
-                    results.own.push(resident.own_bytes as f64);
-                    results
-                        .all
-                        .push((resident.own_bytes + resident.guest_bytes) as f64);
+    let entries = network::within(|network| -> Result<Vec<Entry>> {
+        let mut entries = entries(setting, scratch.path(), &network)?;
+        for round in 0..=rounds {
+            setting.progress("vmm", round, rounds);
+            for entry in &mut entries {
+                interrupt::check()?;
+                let spent: f64 = entry.starts.iter().sum();
+                let enough = spent > BUDGET_MS && entry.starts.len() >= LEAST_ROUNDS;
+                if enough || entry.failure.is_some() {
+                    continue;
                 }
-                Err(error) => {
-                    interrupt::check()?;
-                    eprintln!("vmm: {}: {error:#}", results.contender.name);
-                    results.failure = Some(format!("{error:#}"));
+                match boot(&entry.contender, &entry.guest, scratch.path()) {
+                    // The first round brings files into the page cache.
+                    Ok(_) if round == 0 => {}
+                    Ok((start, footprint)) => {
+                        entry.starts.push(start.as_secs_f64() * 1e3);
+                        entry.own.push(footprint.own_bytes as f64 / MIB);
+                        entry
+                            .all
+                            .push((footprint.own_bytes + footprint.guest_bytes) as f64 / MIB);
+                    }
+                    Err(error) => {
+                        interrupt::check()?;
+                        setting.remark(&format!("vmm: {}: {error:#}", entry.contender.name));
+                        entry.failure = Some(format!("{error:#}"));
+                    }
                 }
             }
         }
+        Ok(entries)
+    })?;
+    Ok(rows(&entries))
+}
+
+fn entries(setting: &Setting, folder: &Path, network: &Result<(), String>) -> Result<Vec<Entry>> {
+    let (kernel, firmware, disk) = (
+        folder.join("vmlinux"),
+        folder.join("firmware"),
+        folder.join("disk"),
+    );
+    for (path, bytes) in [(&kernel, payload::kernel()), (&firmware, payload::firmware())] {
+        fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(rows(&all))
+    File::create(&disk)
+        .and_then(|file| file.set_len(DISK_BYTES))
+        .context("cannot make a disk")?;
+    let plain = Guest::new(kernel, GUEST_BYTES);
+    let mut devices = plain.clone();
+    devices.disk = Some(disk);
+    devices.tap = Some(network::TAP.to_owned());
+    devices.vsock = true;
+    let stand_in = |guest: &Guest| Guest {
+        firmware: Some(firmware.clone()),
+        ..guest.clone()
+    };
+
+    let mut entries = Vec::new();
+    let mut add = |contender: Contender, guest: Guest, rows: &'static [&'static str]| {
+        let obstacle = match guest.tap {
+            Some(_) => network.clone().err(),
+            None => None,
+        };
+        entries.push(Entry {
+            failure: contender
+                .missing()
+                .or_else(kvm_missing)
+                .or(obstacle)
+                .or_else(|| contender.cannot_run(&guest)),
+            contender,
+            guest,
+            rows,
+            starts: Vec::new(),
+            own: Vec::new(),
+            all: Vec::new(),
+        });
+    };
+    add(
+        Contender::virga(setting),
+        plain.clone(),
+        &[START, ENTRY, OWN, ALL, PROGRAM],
+    );
+    add(
+        Contender::virga(setting),
+        devices.clone(),
+        &[START_DEVICES, OWN_DEVICES],
+    );
+    let qemu = || Contender::qemu_microvm(setting);
+    add(qemu(), stand_in(&plain), &[START, PROGRAM]);
+    add(qemu(), plain.clone(), &[ENTRY, OWN, ALL]);
+    add(qemu(), stand_in(&devices), &[START_DEVICES]);
+    add(qemu(), devices.clone(), &[OWN_DEVICES]);
+    for (first, second) in Contender::others(setting)
+        .into_iter()
+        .zip(Contender::others(setting))
+    {
+        add(first, plain.clone(), &[START, OWN, ALL, PROGRAM]);
+        add(second, devices.clone(), &[START_DEVICES, OWN_DEVICES]);
+    }
+    Ok(entries)
 }
 
 fn kvm_missing() -> Option<String> {
@@ -105,64 +176,49 @@ fn kvm_missing() -> Option<String> {
     Some(format!("/dev/kvm cannot be opened: {error}"))
 }
 
-fn rows(all: &[Results]) -> Vec<Row> {
-    let row = |name: &str, unit, scale: f64, with: fn(&Contender) -> bool, values: fn(&Results) -> &[f64]| {
-        let outcome = |results: &Results| -> Outcome {
-            match &results.failure {
-                Some(reason) => Err(reason.clone()),
-                None => median(values(results))
-                    .map(|value| value / scale)
-                    .ok_or_else(|| "no samples".to_owned()),
-            }
-        };
-        let (ours, peers): (Vec<_>, Vec<_>) = all.iter().partition(|results| results.contender.is_ours());
+fn rows(entries: &[Entry]) -> Vec<Row> {
+    let row = |name: &'static str, unit, values: &dyn Fn(&Entry) -> Outcome| {
+        let (ours, peers): (Vec<_>, Vec<_>) = entries
+            .iter()
+            .filter(|entry| entry.rows.contains(&name))
+            .partition(|entry| entry.contender.is_ours());
         Row {
             name: name.to_owned(),
             unit,
             better: Better::Lower,
             ours: ours
                 .first()
-                .map_or_else(|| Err("not asked for".to_owned()), |results| outcome(results)),
+                .map_or_else(|| Err("not asked for".to_owned()), |entry| values(entry)),
             peers: peers
                 .into_iter()
-                .filter(|results| with(&results.contender))
-                .map(|results| (results.contender.name.to_owned(), outcome(results)))
+                .map(|entry| (entry.contender.name.to_owned(), values(entry)))
                 .collect(),
         }
     };
-    const MIB: f64 = 1_048_576.0;
-    let runs = |contender: &Contender| !contender.runs_own_firmware();
-    let boots = |contender: &Contender| !contender.has_stand_in_firmware();
+    let of = |entry: &Entry, samples: &[f64]| match &entry.failure {
+        Some(reason) => Err(reason.clone()),
+        None => median(samples).ok_or_else(|| "no samples".to_owned()),
+    };
     vec![
-        row("vmm: exec to first KVM_RUN, 16 MB kernel", "ms", 1.0, runs, |r| {
-            &r.starts
-        }),
-        row(
-            "vmm: exec to the kernel's entry",
-            "ms",
-            1.0,
-            Contender::runs_own_firmware,
-            |r| &r.starts,
-        ),
-        row(
-            "vmm: own resident memory, 128 MiB guest",
-            "MiB",
-            MIB,
-            boots,
-            |r| &r.own,
-        ),
-        row(
-            "vmm: resident memory with the guest's touched pages",
-            "MiB",
-            MIB,
-            boots,
-            |r| &r.all,
-        ),
+        row(START, "ms", &|entry| of(entry, &entry.starts)),
+        row(START_DEVICES, "ms", &|entry| of(entry, &entry.starts)),
+        row(ENTRY, "ms", &|entry| of(entry, &entry.starts)),
+        row(OWN, "MiB", &|entry| of(entry, &entry.own)),
+        row(OWN_DEVICES, "MiB", &|entry| of(entry, &entry.own)),
+        row(ALL, "MiB", &|entry| of(entry, &entry.all)),
+        row(PROGRAM, "MiB", &program_size),
     ]
 }
 
+/// Size of the program's file; the shared libraries that it needs beside it are not counted.
+fn program_size(entry: &Entry) -> Outcome {
+    let path = entry.contender.program_file()?;
+    let size = fs::metadata(&path).map_err(|error| format!("cannot look at {}: {error}", path.display()))?;
+    Ok(size.len() as f64 / MIB)
+}
+
 /// Starts a VMM and ends it again.
-fn boot(contender: &Contender, guest: &Guest, scratch: &Path) -> Result<(Duration, Resident)> {
+fn boot(contender: &Contender, guest: &Guest, scratch: &Path) -> Result<(Duration, Footprint)> {
     let folder = TempDir::with_prefix_in("vm.", scratch).context("cannot make a scratch folder")?;
     let output = folder.path().join("serial");
     File::create(&output).with_context(|| format!("cannot make {}", output.display()))?;
@@ -190,7 +246,7 @@ fn boot(contender: &Contender, guest: &Guest, scratch: &Path) -> Result<(Duratio
     }
     let took = started.elapsed();
     thread::sleep(SETTLE);
-    let resident = memory::of_vmm(process.id(), GUEST_BYTES)?;
+    let footprint = memory::of_vmm(process.id(), GUEST_BYTES)?;
     process.terminate(Duration::from_secs(5))?;
-    Ok((took, resident))
+    Ok((took, footprint))
 }

@@ -1,5 +1,6 @@
 //! What can be typed. Only shapes and words: `commands` gives them meaning.
 
+mod bench;
 mod instances;
 mod resources;
 
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use crate::client::DEFAULT_SOCKET;
 use crate::output::Format;
 
+pub(crate) use bench::*;
 pub(crate) use instances::*;
 pub(crate) use resources::*;
 
@@ -145,6 +147,11 @@ pub(crate) enum Command {
     Query(Query),
     /// Say what this host can do, and what each lack costs
     Doctor,
+    /// Measure this host: Virga beside its peers, with ratios
+    #[command(
+        after_help = "Examples:\n  virga bench vmm\n  virga bench guest --json guest.json --svg guest.svg\n  virga bench vmm --peer firecracker=/opt/firecracker --rounds 50\n\nWhat cannot be measured here is listed with the reason. Needs root for all but the vmm group."
+    )]
+    Bench(Bench),
     /// The daemon itself
     #[command(subcommand)]
     Daemon(Daemon),

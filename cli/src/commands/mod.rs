@@ -1,5 +1,6 @@
 //! What each verb does. One file a noun; this one only finds it.
 
+mod bench;
 mod config;
 mod console;
 mod create;
@@ -87,6 +88,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Monitor(args) => done(monitor::run(&context, args).await),
         Command::Query(args) => done(query::run(&context, args).await),
         Command::Doctor => doctor::run(&context),
+        Command::Bench(args) => bench::run(&context, args),
         Command::Daemon(verb) => daemon::run(&context, verb).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "virga", &mut std::io::stdout());

@@ -122,7 +122,7 @@ impl VmDriver {
         if path.is_file() {
             return Ok(path);
         }
-        let archive = guest_agent::initrd::agent_archive(&agent)?;
+        let archive = guest_agent::initrd::init_archive(&agent)?;
         // Several starts may do this at once; each writes its own file and the last rename wins with the same content.
         let mut file = tempfile::NamedTempFile::new_in(&directory)?;
         std::io::Write::write_all(&mut file, &archive)?;
