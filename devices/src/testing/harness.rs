@@ -40,6 +40,11 @@ impl Harness {
 
     /// Activates the device with fresh queues, as after a reset.
     pub fn activate(&mut self, features: u64) {
+        self.activate_some(features, |_| true);
+    }
+
+    /// The same as a driver that sets up only some of the queues.
+    pub fn activate_some(&mut self, features: u64, wanted: impl Fn(u16) -> bool) {
         self.interrupt = Arc::default();
         self.queues.clear();
         let event_idx = features & 1 << 29 != 0;
@@ -47,7 +52,8 @@ impl Harness {
         for (&size, index) in self.device.queue_sizes().iter().zip(0..) {
             let notify = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).expect("an event descriptor");
             let clone = notify.try_clone().expect("an event descriptor");
-            let driver = DriverQueue::new(&self.guest, size, clone);
+            let mut driver = DriverQueue::new(&self.guest, size, clone);
+            driver.state.ready = wanted(index);
             let interrupt = self.interrupt.clone();
             let memory = self.guest.memory();
             queues.push(

@@ -1,7 +1,10 @@
 use super::*;
 use crate::testing::{Harness, PATIENCE, Part};
-use crate::virtio::update::parse;
+use crate::virtio::device::{Activation, DeviceError};
+use crate::virtio::queue::QueueState;
+use crate::virtio::update::{UpdateError, parse};
 use serde_json::json;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
@@ -248,4 +251,159 @@ fn a_device_that_does_not_answer_holds_up_nobody_and_answers_what_waits_before_i
     stuck.store(false, Ordering::SeqCst);
     harness.device.pause().unwrap();
     assert_eq!(late.wait(PATIENCE).unwrap()["number"], 1);
+}
+
+/// A device with a thread for each of its pairs of queues, and a last queue that belongs to the first of them. It answers
+/// with its group's number.
+struct Spread {
+    number: u8,
+    siblings: Vec<Spread>,
+    resets: Arc<AtomicUsize>,
+    threads: Arc<Mutex<Vec<String>>>,
+    panic: Arc<AtomicBool>,
+}
+
+impl Spread {
+    fn new(groups: u8) -> Self {
+        let mut first = Self {
+            number: 0,
+            siblings: Vec::new(),
+            resets: Arc::default(),
+            threads: Arc::default(),
+            panic: Arc::default(),
+        };
+        first.siblings = (1..groups)
+            .map(|number| Self {
+                number,
+                siblings: Vec::new(),
+                resets: first.resets.clone(),
+                threads: first.threads.clone(),
+                panic: first.panic.clone(),
+            })
+            .collect();
+        first
+    }
+}
+
+impl Backend for Spread {
+    type State = Nothing;
+
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Net
+    }
+
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![16; 2 * (1 + self.siblings.len()) + 1]
+    }
+
+    fn config(&self) -> Arc<ConfigSpace> {
+        Arc::default()
+    }
+
+    fn metrics(&self) -> Arc<dyn Metrics> {
+        Arc::new(Nothing::default())
+    }
+
+    fn take_siblings(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.siblings)
+    }
+
+    fn group(&self, queue: u16, _features: u64) -> usize {
+        if queue < 6 { usize::from(queue / 2) } else { 0 }
+    }
+
+    fn start(&mut self, _io: &mut Io) -> io::Result<()> {
+        let name = std::thread::current().name().map(str::to_owned);
+        self.threads.lock().unwrap().extend(name);
+        Ok(())
+    }
+
+    fn queue_ready(&mut self, queue: usize, io: &mut Io) {
+        let (number, panic) = (self.number, &self.panic);
+        io.serve(queue, 4, |chain, ram| {
+            assert!(number == 0 || !panic.load(Ordering::SeqCst), "told to panic");
+            chain
+                .writable
+                .write(ram, &[number, queue as u8])
+                .map_or(0, |()| 2)
+        });
+    }
+
+    fn reset(&mut self) {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn save(&self) -> Nothing {
+        assert_eq!(self.number, 0, "the first speaks for the device");
+        Nothing::default()
+    }
+}
+
+fn answers(harness: &mut Harness) -> Vec<Vec<u8>> {
+    (0..harness.queues.len())
+        .map(|queue| harness.request(queue, &[Part::Write(2)]).1)
+        .collect()
+}
+
+#[test]
+fn each_group_of_queues_has_a_thread_and_one_device_holds_them_together() {
+    let spread = Spread::new(3);
+    let (resets, threads) = (spread.resets.clone(), spread.threads.clone());
+    let mut harness = Harness::new(spread, 0);
+    let all = [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1], [0, 2]];
+    assert_eq!(answers(&mut harness), all);
+    let mut names = std::mem::take(&mut *threads.lock().unwrap());
+    names.sort();
+    assert_eq!(names, ["virtio-net", "virtio-net-1", "virtio-net-2"]);
+    harness.device.pause().unwrap();
+    harness.device.save().unwrap();
+    let states: Vec<QueueState> = harness.queues.iter().map(|queue| queue.state.clone()).collect();
+    for (now, first) in harness.device.queue_states().iter().zip(&states) {
+        assert_eq!((now.descriptor_table, now.next_used), (first.descriptor_table, 1));
+    }
+    assert_eq!(harness.device.queue_states().len(), 7);
+    harness.device.resume().unwrap();
+    assert_eq!(answers(&mut harness), all);
+    harness.device.reset();
+    assert_eq!(resets.load(Ordering::SeqCst), 3);
+    harness.activate(0);
+    assert_eq!(answers(&mut harness), all);
+}
+
+#[test]
+fn a_group_that_the_driver_leaves_alone_has_no_thread() {
+    let spread = Spread::new(3);
+    let threads = spread.threads.clone();
+    let mut harness = Harness::new(spread, 0);
+    harness.device.reset();
+    threads.lock().unwrap().clear();
+    harness.activate_some(0, |queue| queue / 2 == 1);
+    harness.request(2, &[Part::Write(2)]);
+    // Once it has stopped, all threads that were to start have started.
+    harness.device.pause().unwrap();
+    let mut names = std::mem::take(&mut *threads.lock().unwrap());
+    names.sort();
+    assert_eq!(names, ["virtio-net", "virtio-net-1"]);
+    assert_eq!(harness.device.queue_states().len(), 7);
+    harness.device.resume().unwrap();
+    harness.request(3, &[Part::Write(2)]);
+}
+
+#[test]
+fn if_one_thread_of_a_device_dies_the_others_end() {
+    let spread = Spread::new(3);
+    let panic = spread.panic.clone();
+    let mut harness = Harness::new(spread, 0);
+    answers(&mut harness);
+    panic.store(true, Ordering::SeqCst);
+    harness.queues[2].add(&[Part::Write(2)]);
+    harness.queues[2].kick();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    harness.request(0, &[Part::Write(2)]);
+    assert!(matches!(
+        harness.device.pause(),
+        Err(DeviceError::Phase { phase: "dead", .. })
+    ));
+    harness.device.reset();
+    assert!(harness.device.save().is_err());
 }
