@@ -23,6 +23,7 @@ use crate::config::{BootProtocol, Transport, VmConfig};
 use crate::console::{Output, Sink};
 use crate::control::state::DeviceInfo;
 use crate::device_manager::{DeviceManager, DeviceThread};
+use crate::events::Events;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::kvm::interrupts::Interrupts;
@@ -127,9 +128,15 @@ pub fn build(
         power::SIZE,
         Arc::new(Mutex::new(PowerRegisters::new(exit.clone()))),
     )?;
-    let button = interrupts
+    let line = interrupts
         .line(layout::GED_IRQ)
-        .map_err(resource("the power button's interrupt"))?;
+        .map_err(resource("the event device's interrupt"))?;
+    let events = Events::new(line);
+    ports.insert(
+        u64::from(acpi::SELECTOR),
+        1,
+        Arc::new(Mutex::new(events.selector())),
+    )?;
 
     let platform = Platform {
         memory_bytes: config.memory_bytes,
@@ -155,7 +162,7 @@ pub fn build(
         mmio,
         devices,
         serial_info,
-        button,
+        events,
         processors,
         vcpus,
     };

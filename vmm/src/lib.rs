@@ -25,6 +25,7 @@ pub mod console;
 pub mod console_log;
 pub mod control;
 pub mod device_manager;
+pub mod events;
 pub mod exit;
 pub mod exit_signal;
 pub mod kvm;

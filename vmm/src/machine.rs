@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::bus::{Bus, BusError};
-use devices::interrupt::InterruptLine;
 use devices::virtio::device::DeviceError;
 use devices::virtio::update::UpdateError;
 use thiserror::Error;
@@ -17,6 +16,7 @@ use crate::attach::{AttachError, Attached};
 use crate::clock::BootClock;
 use crate::config::VmConfig;
 use crate::control::state::{DeviceInfo, Metrics, VmState};
+use crate::events::{Event, Events};
 use crate::exit_signal::ExitSignal;
 use crate::kvm::processors::Processors;
 use crate::kvm::run_control::{RunControl, Wanted};
@@ -126,7 +126,7 @@ pub struct Blueprint {
     pub(crate) mmio: Arc<Bus>,
     pub(crate) devices: Vec<Attached>,
     pub(crate) serial_info: DeviceInfo,
-    pub(crate) button: Arc<dyn InterruptLine>,
+    pub(crate) events: Arc<Events>,
     pub(crate) processors: Processors,
     pub(crate) vcpus: Vec<kvm_ioctls::VcpuFd>,
 }
@@ -137,7 +137,7 @@ pub struct Machine {
     memory: Ram,
     devices: Vec<Attached>,
     serial_info: DeviceInfo,
-    button: Arc<dyn InterruptLine>,
+    events: Arc<Events>,
     control: Arc<RunControl>,
     clock: Arc<BootClock>,
     processors: Processors,
@@ -179,7 +179,7 @@ impl Blueprint {
             memory: self.memory,
             devices: self.devices,
             serial_info: self.serial_info,
-            button: self.button,
+            events: self.events,
             control,
             clock,
             processors: self.processors,
@@ -288,7 +288,7 @@ impl Machine {
         if self.state != VmState::Running {
             return Err(self.refuse("press the power button"));
         }
-        self.button.trigger().map_err(LifeError::Button)
+        self.events.raise(Event::PowerButton).map_err(LifeError::Button)
     }
 
     /// Changes something of a device while the guest runs.

@@ -67,6 +67,8 @@ pub const MMIO_IRQS: std::ops::Range<u32> = 6..24;
 pub const IO_APIC_PINS: u32 = 24;
 /// ACPI sleep control register, sleep status register, reset register, and the generic event device's selector.
 pub const ACPI_PORTS: u16 = 0x600;
+/// Registers by which PCI devices come and go.
+pub const SLOT_PORTS: u16 = 0x610;
 /// Command port of the keyboard controller, whose command 0xfe resets the machine.
 pub const I8042_PORT: u16 = 0x60;
 

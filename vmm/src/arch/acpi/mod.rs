@@ -1,20 +1,21 @@
 //! ACPI tables: hardware-reduced (ACPI 6.5 §4.1), just enough for a guest to find its processors, interrupts, PCI or
-//! virtio-mmio devices and serial port, to power off, to reset and to hear the power button.
+//! virtio-mmio devices and serial port, to power off, to reset, and to hear of buttons and of parts that come and go.
 //!
 //! Everything is at [`layout::ACPI_TABLES`] in an area that the memory map reserves.
 
-use acpi_tables::Aml;
+mod events;
+mod pci;
+
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Arg, Device, EISAName, Equal, IO, If, Interrupt, Memory32Fixed,
-    Method, Name, Notify, ONE, Package, Path, ResourceTemplate, Scope, ZERO,
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, ONE, Package, Path, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace as GasSpace, GAS};
 use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
-use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, AmlSink};
 
 use super::layout;
 use super::topology::Topology;
@@ -36,12 +37,14 @@ const MADT_REVISION: u8 = 6;
 pub const SLEEP_TYPE_S5: u8 = 5;
 /// What the guest writes to the reset register.
 pub const RESET_VALUE: u8 = 1;
-/// Registers at [`layout::ACPI_PORTS`]: sleep control, sleep status, reset.
+/// Registers at [`layout::ACPI_PORTS`]: sleep control, sleep status, reset, what the event device tells of.
 pub const SLEEP_CONTROL: u16 = layout::ACPI_PORTS;
 /// See [`SLEEP_CONTROL`].
 pub const SLEEP_STATUS: u16 = layout::ACPI_PORTS + 1;
 /// See [`SLEEP_CONTROL`].
 pub const RESET: u16 = layout::ACPI_PORTS + 2;
+/// See [`SLEEP_CONTROL`].
+pub const SELECTOR: u16 = layout::ACPI_PORTS + 3;
 
 /// How the guest finds its virtio devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub fn write_tables(memory: &Ram, platform: &Platform) -> Result<Tables, MemoryE
     xsdt.add_entry(put(fadt(dsdt))?);
     xsdt.add_entry(put(madt(platform))?);
     if platform.bus == DeviceBus::Pci {
-        xsdt.add_entry(put(mcfg())?);
+        xsdt.add_entry(put(pci::mcfg())?);
     }
     let xsdt = put(bytes_of(&xsdt))?;
     memory::write(memory, layout::ACPI_TABLES, &bytes_of(&Rsdp::new(OEM_ID, xsdt)))?;
@@ -96,6 +99,15 @@ pub fn write_tables(memory: &Ram, platform: &Platform) -> Result<Tables, MemoryE
         rsdp: layout::ACPI_TABLES,
         bytes: next - layout::ACPI_TABLES,
     })
+}
+
+/// Objects that are encoded already.
+struct Encoded(Vec<u8>);
+
+impl Aml for Encoded {
+    fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
+        sink.vec(&self.0);
+    }
 }
 
 fn bytes_of(table: &dyn Aml) -> Vec<u8> {
@@ -157,12 +169,6 @@ fn with_revision(mut table: Vec<u8>, revision: u8) -> Vec<u8> {
     table
 }
 
-fn mcfg() -> Vec<u8> {
-    let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE, OEM_REVISION);
-    mcfg.add_ecam(layout::ECAM.0, 0, 0, 0);
-    bytes_of(&mcfg)
-}
-
 fn dsdt(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     Name::new(
@@ -170,11 +176,11 @@ fn dsdt(platform: &Platform) -> Vec<u8> {
         &Package::new(vec![&SLEEP_TYPE_S5, &ZERO, &ZERO, &ZERO]),
     )
     .to_aml_bytes(&mut body);
-    let mut devices = vec![serial(), power_button(), event_device()];
+    let mut devices = vec![serial(), events::power_button(), events::event_device(platform)];
     match &platform.bus {
         DeviceBus::Pci => {
-            devices.push(ecam_reservation());
-            devices.push(host_bridge(platform.memory_bytes));
+            devices.push(pci::ecam_reservation());
+            devices.push(pci::host_bridge(platform.memory_bytes));
         }
         DeviceBus::Mmio(all) => {
             devices.push(panic_device());
@@ -202,85 +208,6 @@ fn serial() -> Vec<u8> {
     bytes_of(&Device::new(
         Path::new("COM1"),
         vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources)],
-    ))
-}
-
-fn power_button() -> Vec<u8> {
-    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C0C"));
-    bytes_of(&Device::new(
-        Path::new("PWRB"),
-        vec![&hid, &Name::new(Path::new("_UID"), &ZERO)],
-    ))
-}
-
-/// The generic event device (§5.6.9): its interrupt means that the power button was pressed.
-fn event_device() -> Vec<u8> {
-    let hid = Name::new(Path::new("_HID"), &"ACPI0013");
-    let uid = Name::new(Path::new("_UID"), &ZERO);
-    let interrupt = Interrupt::new(true, true, false, false, layout::GED_IRQ);
-    let resources = ResourceTemplate::new(vec![&interrupt]);
-    let (irq, button, pressed) = (layout::GED_IRQ, Path::new("\\_SB_.PWRB"), 0x80u8);
-    let is_ours = Equal::new(&Arg(0), &irq);
-    let notify = Notify::new(&button, &pressed);
-    let when = If::new(&is_ours, vec![&notify]);
-    let event = Method::new(Path::new("_EVT"), 1, true, vec![&when]);
-    bytes_of(&Device::new(
-        Path::new("GED_"),
-        vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources), &event],
-    ))
-}
-
-/// Linux trusts the MCFG only if a motherboard resource reserves the area too (PCI firmware specification §4.1.2).
-fn ecam_reservation() -> Vec<u8> {
-    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C02"));
-    let uid = Name::new(Path::new("_UID"), &ZERO);
-    let area = Memory32Fixed::new(true, layout::ECAM.0 as u32, layout::ECAM.1 as u32);
-    let resources = ResourceTemplate::new(vec![&area]);
-    bytes_of(&Device::new(
-        Path::new("MBRS"),
-        vec![&hid, &uid, &Name::new(Path::new("_CRS"), &resources)],
-    ))
-}
-
-fn host_bridge(memory_bytes: u64) -> Vec<u8> {
-    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0A08"));
-    let cid = Name::new(Path::new("_CID"), &EISAName::new("PNP0A03"));
-    let segment = Name::new(Path::new("_SEG"), &ZERO);
-    let bus = Name::new(Path::new("_BBN"), &ZERO);
-    let uid = Name::new(Path::new("_UID"), &ZERO);
-    let coherent = Name::new(Path::new("_CCA"), &ONE);
-    let buses = AddressSpace::new_bus_number(0u16, 0u16);
-    let config_ports = IO::new(0xcf8, 0xcf8, 1, 8);
-    let low_ports = AddressSpace::new_io(0u16, 0xcf7u16, None);
-    let high_ports = AddressSpace::new_io(0xd00u16, 0xffffu16, None);
-    let (low, low_len) = layout::PCI_WINDOW_32;
-    let memory_32 = AddressSpace::new_memory(
-        AddressSpaceCacheable::NotCacheable,
-        true,
-        low as u32,
-        (low + low_len - 1) as u32,
-        None,
-    );
-    let (high, high_len) = layout::pci_window_64(memory_bytes);
-    let memory_64 = AddressSpace::new_memory(
-        AddressSpaceCacheable::NotCacheable,
-        true,
-        high,
-        high + high_len - 1,
-        None,
-    );
-    let resources = ResourceTemplate::new(vec![
-        &buses,
-        &config_ports,
-        &low_ports,
-        &high_ports,
-        &memory_32,
-        &memory_64,
-    ]);
-    let current = Name::new(Path::new("_CRS"), &resources);
-    bytes_of(&Device::new(
-        Path::new("PCI0"),
-        vec![&hid, &cid, &segment, &bus, &uid, &coherent, &current],
     ))
 }
 

@@ -1,0 +1,62 @@
+//! The generic event device, and what it tells of that has no file of its own.
+
+use acpi_tables::aml::{
+    And, Device, EISAName, Field, FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If, Interrupt,
+    Local, Method, MethodCall, Name, Notify, OpRegion, OpRegionSpace, Path, ResourceTemplate, Store, ZERO,
+};
+
+use super::{DeviceBus, Platform, SELECTOR, bytes_of, pci};
+use crate::arch::layout;
+use crate::events::Event;
+
+/// "The button was pressed" (ACPI 6.5 §5.6.6, device class 0x0c).
+const PRESSED: u8 = 0x80;
+
+/// The power button as a control method device (§4.8.2.2.1.2).
+pub(super) fn power_button() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C0C"));
+    bytes_of(&Device::new(
+        Path::new("PWRB"),
+        vec![&hid, &Name::new(Path::new("_UID"), &ZERO)],
+    ))
+}
+
+/// The generic event device (§5.6.9): its method reads what has happened, and passes it on.
+pub(super) fn event_device(platform: &Platform) -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &"ACPI0013");
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    let interrupt = Interrupt::new(true, true, false, false, layout::GED_IRQ);
+    let resources = ResourceTemplate::new(vec![&interrupt]);
+    let current = Name::new(Path::new("_CRS"), &resources);
+    let region = OpRegion::new(Path::new("EVTR"), OpRegionSpace::SystemIO, &SELECTOR, &1u8);
+    let field = Field::new(
+        Path::new("EVTR"),
+        FieldAccessType::Byte,
+        FieldLockRule::NoLock,
+        FieldUpdateRule::Preserve,
+        vec![FieldEntry::Named(*b"EVTS", 8)],
+    );
+
+    let button = Path::new("\\_SB_.PWRB");
+    let pressed = Notify::new(&button, &PRESSED);
+    let slots = MethodCall::new(pci::SCAN.into(), vec![]);
+    let mut reactions: Vec<(Event, &dyn acpi_tables::Aml)> = vec![(Event::PowerButton, &pressed)];
+    if platform.bus == DeviceBus::Pci {
+        reactions.push((Event::Slots, &slots));
+    }
+    let bits: Vec<_> = reactions.iter().map(|(event, _)| *event as u8).collect();
+    let tests: Vec<_> = bits.iter().map(|bit| And::new(&ZERO, &Local(0), bit)).collect();
+    let cases = tests.iter().zip(&reactions);
+    let cases: Vec<_> = cases
+        .map(|(test, (_, reaction))| If::new(test, vec![*reaction]))
+        .collect();
+    let selector = Path::new("EVTS");
+    let happened = Store::new(&Local(0), &selector);
+    let mut steps: Vec<&dyn acpi_tables::Aml> = vec![&happened];
+    steps.extend(cases.iter().map(|case| case as &dyn acpi_tables::Aml));
+    let event = Method::new(Path::new("_EVT"), 1, true, steps);
+    bytes_of(&Device::new(
+        Path::new("GED_"),
+        vec![&hid, &uid, &current, &region, &field, &event],
+    ))
+}
