@@ -23,7 +23,7 @@ A VM with a disk, in a file v1.json (relative paths are taken from run_dir):
                 "initrd": ["/boot/initrd.img"], "protocol": "linux64" },
     "serial": { "log": "console.log", "socket": "console.sock" },
     "disks": [{ "id": "root", "path": "/srv/v1.raw", "read_only": false }],
-    "nets": [{ "id": "eth0", "tap": "tap0", "mac": "10:66:6a:00:00:01", "mtu": 1500 }],
+    "nets": [{ "id": "eth0", "tap": "tap0", "mac": "10:66:6a:00:00:01", "mtu": 1500, "queue_pairs": 2 }],
     "vsock": { "cid": 3, "socket": "vsock.sock" }, "rng": true, "console": false,
     "run_dir": "/run/v1", "control_socket": "control.sock", "autostart": true,
     "sandbox": { "uid": 1000, "gid": 1000, "seccomp": true } }

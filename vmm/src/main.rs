@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use vmm::args::{self, Command};
 use vmm::clock::BootClock;
-use vmm::config::VmConfig;
+use vmm::config::{NetConfig, VmConfig};
 use vmm::launch;
 use vmm::log::StderrLog;
 use vmm::sandbox::privileges;
@@ -57,7 +57,7 @@ fn usage(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn run(config: VmConfig, clock: BootClock) -> ExitCode {
-    let inherited: Vec<_> = config.nets.iter().filter_map(|net| net.fd).collect();
+    let inherited: Vec<_> = config.nets.iter().flat_map(NetConfig::descriptors).collect();
     privileges::close_inherited(&inherited);
     StderrLog::new(tracing::Level::INFO).install();
     let name = config.name.clone();

@@ -79,6 +79,22 @@ impl Buffer {
         })
     }
 
+    /// Copies bytes out of guest memory from `offset` on, and consumes nothing.
+    pub fn read_at(&self, ram: &Ram, offset: u64, data: &mut [u8]) -> Result<(), BufferError> {
+        self.visit(offset, data.len(), |address, range| {
+            let part = data.get_mut(range)?;
+            ram.read_slice(part, address).ok()
+        })
+    }
+
+    /// Copies `data` to guest memory from `offset` on, and consumes nothing.
+    pub fn write_at(&self, ram: &Ram, offset: u64, data: &[u8]) -> Result<(), BufferError> {
+        self.visit(offset, data.len(), |address, range| {
+            let part = data.get(range)?;
+            ram.write_slice(part, address).ok()
+        })
+    }
+
     /// Consumes `count` bytes unseen.
     pub fn skip(&mut self, count: usize) -> Result<(), BufferError> {
         self.consume(count, |_, _| Some(()))
@@ -122,31 +138,87 @@ impl Buffer {
     /// The bytes that are left as slices of this process' memory, at most `limit` bytes of them.
     pub fn slices<'a>(&self, ram: &'a Ram, limit: u64) -> Result<Vec<Slice<'a>>, BufferError> {
         let mut slices = Vec::with_capacity(self.segments().len());
-        let mut left = limit;
-        for segment in self.segments() {
-            let len = u64::from(segment.len).min(left);
-            left -= len;
-            // A segment may span memory regions, then it is more than one slice. 64-bit hosts hold any u32 in a usize.
-            for slice in ram.get_slices(segment.address, len as usize) {
-                slices.push(slice.map_err(|_| BufferError::BadAddress {
-                    address: segment.address.0,
-                })?);
-            }
-        }
+        self.each_slice(ram, limit, |slice| slices.push(slice))?;
         Ok(slices)
     }
 
     /// The same as [`slices`](Self::slices) in the form that the kernel's vectored I/O takes. The caller keeps the
     /// memory map alive for as long as the pointers are in use.
     pub fn iovecs(&self, ram: &Ram, limit: u64) -> Result<Vec<libc::iovec>, BufferError> {
-        let slices = self.slices(ram, limit)?;
-        Ok(slices
-            .iter()
-            .map(|slice| libc::iovec {
+        let mut iovecs = Vec::with_capacity(self.segments().len());
+        self.add_iovecs(ram, limit, |iovec| iovecs.push(iovec))?;
+        Ok(iovecs)
+    }
+
+    /// The same one by one. What was added before an error is of no use.
+    pub fn add_iovecs(
+        &self,
+        ram: &Ram,
+        limit: u64,
+        mut add: impl FnMut(libc::iovec),
+    ) -> Result<(), BufferError> {
+        self.each_slice(ram, limit, |slice| {
+            add(libc::iovec {
                 iov_base: slice.ptr_guard_mut().as_ptr().cast(),
                 iov_len: slice.len(),
-            })
-            .collect())
+            });
+        })
+    }
+
+    fn each_slice<'a>(
+        &self,
+        ram: &'a Ram,
+        limit: u64,
+        mut with: impl FnMut(Slice<'a>),
+    ) -> Result<(), BufferError> {
+        let mut left = limit;
+        for segment in self.segments() {
+            let len = u64::from(segment.len).min(left);
+            left -= len;
+            // A segment may span memory regions, then it is more than one slice. 64-bit hosts hold any u32 in a usize.
+            for slice in ram.get_slices(segment.address, len as usize) {
+                with(slice.map_err(|_| BufferError::BadAddress {
+                    address: segment.address.0,
+                })?);
+            }
+        }
+        Ok(())
+    }
+
+    fn visit(
+        &self,
+        mut offset: u64,
+        count: usize,
+        mut with: impl FnMut(GuestAddress, std::ops::Range<usize>) -> Option<()>,
+    ) -> Result<(), BufferError> {
+        let mut done = 0;
+        for segment in self.segments() {
+            let Some(left) = u64::from(segment.len)
+                .checked_sub(offset)
+                .filter(|left| *left > 0)
+            else {
+                offset -= u64::from(segment.len);
+                continue;
+            };
+            if done == count {
+                break;
+            }
+            // At most what is left of `count`.
+            let here = left.min((count - done) as u64) as usize;
+            let address = GuestAddress(segment.address.0.wrapping_add(offset));
+            with(address, done..done + here).ok_or(BufferError::BadAddress {
+                address: segment.address.0,
+            })?;
+            offset = 0;
+            done += here;
+        }
+        match done == count {
+            true => Ok(()),
+            false => Err(BufferError::TooShort {
+                available: done as u64,
+                needed: count as u64,
+            }),
+        }
     }
 
     fn consume(

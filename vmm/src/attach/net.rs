@@ -1,9 +1,9 @@
 //! Network interfaces.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use devices::virtio::net::{self, Net, Tap};
+use devices::virtio::net::{self, MacAddress, Net, Tap};
 
 use super::{AttachError, Made, failed};
 use crate::config::NetConfig;
@@ -13,34 +13,43 @@ const DEFAULT_MTU: u16 = 1500;
 
 /// Makes a network device.
 pub(super) fn make(config: &NetConfig) -> Result<Made, AttachError> {
-    let (tap, what) = match (&config.tap, config.fd) {
-        (Some(name), _) => (Tap::open(name), format!("tap {name}")),
-        (None, Some(fd)) => {
-            let what = format!("descriptor {fd}");
-            // SAFETY: asks for the flags of a number, whether it is open or not.
-            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                let error = io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "it is not open; pass it on to this process",
-                );
-                return Err(failed("net", &config.id, what)(error));
-            }
-            // SAFETY: the descriptor is open, `main` kept it open for this use only, and each number is used once:
-            // configurations with doubles are refused.
-            let fd_owned = unsafe { OwnedFd::from_raw_fd(fd) };
-            (Tap::from_fd(fd_owned), what)
+    let (taps, what) = match &config.tap {
+        Some(name) => {
+            // The check of the configuration limits the number.
+            let queues = config.queue_pairs() as u16;
+            (Tap::open_queues(name, queues), format!("tap {name}"))
         }
-        (None, None) => {
-            return Err(failed("net", &config.id, "nothing")(
-                "neither tap nor fd is given",
-            ));
+        None => {
+            let numbers: Vec<RawFd> = config.descriptors().collect();
+            let what = match numbers.as_slice() {
+                [fd] => format!("descriptor {fd}"),
+                _ => format!("descriptors {numbers:?}"),
+            };
+            let fds = numbers.into_iter().map(inherited).collect::<Result<_, _>>();
+            let fds = fds.map_err(failed("net", &config.id, &what))?;
+            (Tap::from_fds(fds), what)
         }
     };
-    let tap = tap.map_err(failed("net", &config.id, &what))?;
+    let taps = taps.map_err(failed("net", &config.id, &what))?;
     let device_config = net::Config {
-        mac: net::MacAddress(config.mac.0),
+        mac: MacAddress(config.mac.0),
         mtu: config.mtu.unwrap_or(DEFAULT_MTU),
+        limits: config.limits,
     };
-    let net = Net::new(device_config, tap).map_err(failed("net", &config.id, &what))?;
+    let net = Net::new(device_config, taps).map_err(failed("net", &config.id, &what))?;
     Ok(Made::new(&config.id, "net", net))
+}
+
+/// Takes over an inherited descriptor.
+fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: asks for the flags of a number, whether it is open or not.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("descriptor {fd} is not open; pass it on to this process"),
+        ));
+    }
+    // SAFETY: the descriptor is open, `main` kept it open for this use only, and each number is used once:
+    // configurations with doubles are refused.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -2,29 +2,41 @@
 
 use std::os::fd::RawFd;
 
+use devices::virtio::net::{MAX_QUEUE_PAIRS, MTU_MIN, NetLimits};
 use serde::{Deserialize, Serialize};
 
+use super::check_limits;
 use super::error::{ConfigError, refuse};
 use super::names::Names;
 use crate::mac::MacAddress;
 
-/// A virtio network device over a tap.
+/// A virtio network device over a tap or macvtap link. The link is named by one of `tap`, `fd` and `fds`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetConfig {
     /// Name of the device within the VM.
     pub id: String,
-    /// Name of an existing tap link to open; either this or `fd`.
+    /// Name of an existing tap link to open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tap: Option<String>,
-    /// Number of an inherited, open tap file; either this or `tap`.
+    /// Number of an inherited, open tap file, or of a macvtap link's `/dev/tapN`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<RawFd>,
+    /// The same for a link with several queues: one descriptor for each pair of the guest's queues.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fds: Vec<RawFd>,
     /// Hardware address of the guest's interface.
     pub mac: MacAddress,
     /// MTU announced to the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Pairs of queues, each with a thread of its own; as many as `fds`, otherwise 1 unless given. A tap with several has to
+    /// be made for that (`ip tuntap add ... multi_queue`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_pairs: Option<u16>,
+    /// How much may pass each way.
+    #[serde(default)]
+    pub limits: NetLimits,
 }
 
 impl NetConfig {
@@ -32,21 +44,73 @@ impl NetConfig {
     pub fn check(&self, field: &str, names: &mut Names) -> Result<(), ConfigError> {
         let field = |name: &str| format!("{field}.{name}");
         names.take_id(&field("id"), &self.id)?;
-        match (&self.tap, self.fd) {
-            (Some(tap), None) if tap.is_empty() || tap.len() > 15 || tap.contains(['/', ' ', '\0']) => {
+        self.check_link(&field, names)?;
+        names.take_mac(&field("mac"), self.mac)?;
+        if let Some(mtu) = self.mtu
+            && mtu < MTU_MIN
+        {
+            let problem = format!("use {MTU_MIN} to 65535 (virtio 1.3 §5.1.4)");
+            return Err(refuse(field("mtu"), mtu, problem));
+        }
+        check_limits(&field("limits.receive"), &self.limits.receive)?;
+        check_limits(&field("limits.transmit"), &self.limits.transmit)
+    }
+
+    fn check_link(&self, field: &impl Fn(&str) -> String, names: &mut Names) -> Result<(), ConfigError> {
+        match (&self.tap, self.fd, self.fds.as_slice()) {
+            (Some(tap), None, []) if tap.is_empty() || tap.len() > 15 || tap.contains(['/', ' ', '\0']) => {
                 let problem = "a link's name has 1 to 15 characters without / and spaces";
                 return Err(refuse(field("tap"), format!("{tap:?}"), problem));
             }
-            (Some(_), None) => {}
-            (None, Some(fd)) => names.take_fd(&field("fd"), fd)?,
-            _ => return Err(refuse(field("tap"), "not clear", "give either `tap` or `fd`")),
+            (Some(_), None, []) => {}
+            (None, Some(fd), []) => names.take_fd(&field("fd"), fd)?,
+            (None, None, fds @ [_, ..]) => {
+                for (index, fd) in fds.iter().enumerate() {
+                    names.take_fd(&field(&format!("fds[{index}]")), *fd)?;
+                }
+            }
+            _ => {
+                let problem = "give either `tap` or `fd` or `fds`";
+                return Err(refuse(field("tap"), "not clear", problem));
+            }
         }
-        names.take_mac(&field("mac"), self.mac)?;
-        if let Some(mtu) = self.mtu
-            && mtu < 68
-        {
-            return Err(refuse(field("mtu"), mtu, "use 68 to 65535 (virtio 1.3 §5.1.4)"));
+        let pairs = self.queue_pairs();
+        let given = match (self.fd, self.fds.len()) {
+            (Some(_), _) => Some(1),
+            (None, 0) => None,
+            (None, count) => Some(count),
+        };
+        if pairs == 0 || pairs > usize::from(MAX_QUEUE_PAIRS) {
+            return Err(refuse(
+                field("queue_pairs"),
+                pairs,
+                format!("use 1 to {MAX_QUEUE_PAIRS}"),
+            ));
         }
-        Ok(())
+        match given {
+            Some(given) if given != pairs => {
+                let problem = format!("there are {given} descriptors; give one in `fds` for each pair");
+                Err(refuse(field("queue_pairs"), pairs, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Inherited descriptors that it names.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.fd.iter().chain(&self.fds).copied()
+    }
+
+    /// Pairs of queues that are asked for.
+    #[must_use]
+    pub fn queue_pairs(&self) -> usize {
+        match self.queue_pairs {
+            Some(pairs) => usize::from(pairs),
+            None => self.fds.len().max(1),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "net_tests.rs"]
+mod tests;

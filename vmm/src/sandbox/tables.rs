@@ -55,10 +55,13 @@ const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
 const KVM_IRQFD: u32 = 0x4020_ae76;
 const KVM_IOEVENTFD: u32 = 0x4040_ae79;
-// Taps' requests (linux/if_tun.h): offloads as the driver negotiates them.
+// Taps' requests (linux/if_tun.h): offloads and queues as the driver negotiates them, and the link's state.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
 const TUNSETVNETLE: u32 = 0x4004_54dc;
+const TUNSETQUEUE: u32 = 0x4004_54d9;
+const TUNSETCARRIER: u32 = 0x4004_54e2;
+const TUNGETIFF: u32 = 0x8004_54d2;
 // Block devices' requests (linux/fs.h): discard and write zeroes.
 const BLKDISCARD: u32 = 0x1277;
 const BLKZEROOUT: u32 = 0x127f;
@@ -174,6 +177,9 @@ pub const DEVICE_WORKER: &[Allowed] = &[
     ioctl(TUNSETOFFLOAD),
     ioctl(TUNSETVNETHDRSZ),
     ioctl(TUNSETVNETLE),
+    ioctl(TUNSETQUEUE),
+    ioctl(TUNSETCARRIER),
+    ioctl(TUNGETIFF),
     // Sockets of the vsock device: local ones only.
     Allowed::Argument {
         call: libc::SYS_socket,

@@ -1,6 +1,10 @@
-//! The header before each frame (virtio 1.3 §5.1.6), feature bits, and the sizes that follow from them.
+//! The header before each frame (virtio 1.3 §5.1.6): what is left to be done with it.
+//!
+//! On the way to the guest the host's kernel writes it. On the way from the guest it is read once, checked against what
+//! device and driver agreed on, and given to the kernel from our copy, so that no guest reaches parts of the host's network
+//! stack that it was not offered.
 
-use super::tap::Offloads;
+use super::features::{self, CSUM, HOST_ECN, HOST_TSO4, HOST_TSO6, HOST_UFO, HOST_USO};
 
 /// Bytes of the header; modern devices always have the field for the number of buffers.
 pub const HEADER_LEN: usize = 12;
@@ -8,103 +12,101 @@ pub const HEADER_LEN: usize = 12;
 pub const BUFFER_COUNT_OFFSET: usize = 10;
 /// The longest frame with header: an IP packet of 64 KiB that is still to be segmented, an Ethernet header, a VLAN tag.
 pub const MAX_FRAME: usize = HEADER_LEN + 14 + 4 + 65_535;
+/// The checksum is still to be computed.
+pub const NEEDS_CSUM: u8 = 1;
 
-/// Feature bit numbers (§5.1.3).
-pub mod feature {
-    /// Driver leaves checksums to the device.
-    pub const CSUM: u32 = 0;
-    /// Driver takes frames without checksum.
-    pub const GUEST_CSUM: u32 = 1;
-    /// The configuration space tells the MTU.
-    pub const MTU: u32 = 3;
-    /// The configuration space tells the address.
-    pub const MAC: u32 = 5;
-    /// Driver takes unsegmented TCP over IPv4.
-    pub const GUEST_TSO4: u32 = 7;
-    /// Driver takes unsegmented TCP over IPv6.
-    pub const GUEST_TSO6: u32 = 8;
-    /// Driver takes unsegmented TCP with ECN.
-    pub const GUEST_ECN: u32 = 9;
-    /// Driver takes unfragmented UDP.
-    pub const GUEST_UFO: u32 = 10;
-    /// Device takes unsegmented TCP over IPv4.
-    pub const HOST_TSO4: u32 = 11;
-    /// Device takes unsegmented TCP over IPv6.
-    pub const HOST_TSO6: u32 = 12;
-    /// Device takes unsegmented TCP with ECN.
-    pub const HOST_ECN: u32 = 13;
-    /// Device takes unfragmented UDP.
-    pub const HOST_UFO: u32 = 14;
-    /// Frames may be spread over several receive buffers.
-    pub const MRG_RXBUF: u32 = 15;
-    /// The configuration space tells the link's state.
-    pub const STATUS: u32 = 16;
-    /// Driver takes unsegmented UDP over IPv4.
-    pub const GUEST_USO4: u32 = 54;
-    /// Driver takes unsegmented UDP over IPv6.
-    pub const GUEST_USO6: u32 = 55;
-    /// Device takes unsegmented UDP.
-    pub const HOST_USO: u32 = 56;
+/// How a frame is to be segmented.
+pub mod gso {
+    /// Not at all.
+    pub const NONE: u8 = 0;
+    /// As TCP over IPv4.
+    pub const TCPV4: u8 = 1;
+    /// By fragmentation of UDP.
+    pub const UDP: u8 = 3;
+    /// As TCP over IPv6.
+    pub const TCPV6: u8 = 4;
+    /// As UDP.
+    pub const UDP_L4: u8 = 5;
+    /// Added to TCP: with congestion notification.
+    pub const ECN: u8 = 0x80;
 }
 
-/// Pairs of what the driver accepts and what the host may leave undone then.
-const GUEST_OFFLOADS: [(u32, u32); 7] = [
-    (feature::GUEST_CSUM, Offloads::CHECKSUM),
-    (feature::GUEST_TSO4, Offloads::TSO4),
-    (feature::GUEST_TSO6, Offloads::TSO6),
-    (feature::GUEST_ECN, Offloads::ECN),
-    (feature::GUEST_UFO, Offloads::UFO),
-    (feature::GUEST_USO4, Offloads::USO & 0x20),
-    (feature::GUEST_USO6, Offloads::USO & 0x40),
-];
-
-/// Pairs of what the device offers to do and what the host has to know for it.
-const HOST_OFFLOADS: [(u32, u32); 6] = [
-    (feature::CSUM, Offloads::CHECKSUM),
-    (feature::HOST_TSO4, Offloads::TSO4),
-    (feature::HOST_TSO6, Offloads::TSO6),
-    (feature::HOST_ECN, Offloads::ECN),
-    (feature::HOST_UFO, Offloads::UFO),
-    (feature::HOST_USO, Offloads::USO),
-];
-
-/// The features to offer on a host that knows these offloads.
-pub fn offered(offloads: Offloads) -> u64 {
-    let always = [feature::MTU, feature::MAC, feature::MRG_RXBUF, feature::STATUS];
-    let possible = GUEST_OFFLOADS
-        .iter()
-        .chain(&HOST_OFFLOADS)
-        .filter(|(_, need)| offloads.0 & need == *need);
-    always
-        .iter()
-        .chain(possible.map(|(bit, _)| bit))
-        .fold(0, |features, bit| features | 1 << bit)
+/// `struct virtio_net_hdr`, without the number of buffers, which only the device sets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Header {
+    /// [`NEEDS_CSUM`] and bits that mean something in the other direction only.
+    pub flags: u8,
+    /// One of [`gso`].
+    pub gso_type: u8,
+    /// Length of the headers to repeat: a hint.
+    pub hdr_len: u16,
+    /// Payload of each segment.
+    pub gso_size: u16,
+    /// Where the checksum starts, counted from the frame's first byte.
+    pub csum_start: u16,
+    /// Where it goes, counted from `csum_start`.
+    pub csum_offset: u16,
 }
 
-/// What the host may leave undone for a driver that accepted these features.
-pub fn offloads(features: u64) -> Offloads {
-    let accepted = GUEST_OFFLOADS.iter().filter(|(bit, _)| features & 1 << bit != 0);
-    let offloads = accepted.fold(0, |offloads, (_, offload)| offloads | offload);
-    // Without checksum offload there is no other (§5.1.3.1), and the host's kernel refuses what makes no sense by itself: ECN
-    // without TCP, one kind of UDP segmentation without the other.
-    let mut offloads = if offloads & Offloads::CHECKSUM == 0 {
-        0
-    } else {
-        offloads
-    };
-    if offloads & (Offloads::TSO4 | Offloads::TSO6) == 0 {
-        offloads &= !Offloads::ECN;
+impl Header {
+    /// Reads a header.
+    pub fn decode(bytes: [u8; HEADER_LEN]) -> Self {
+        let [flags, gso_type, a, b, c, d, e, f, g, h, _, _] = bytes;
+        Self {
+            flags,
+            gso_type,
+            hdr_len: u16::from_le_bytes([a, b]),
+            gso_size: u16::from_le_bytes([c, d]),
+            csum_start: u16::from_le_bytes([e, f]),
+            csum_offset: u16::from_le_bytes([g, h]),
+        }
     }
-    if offloads & Offloads::USO != Offloads::USO {
-        offloads &= !Offloads::USO;
-    }
-    Offloads(offloads)
-}
 
-/// The longest frame with header that the host sends to a driver that accepted these features.
-pub fn max_frame(features: u64, mtu: u16) -> usize {
-    match offloads(features).0 & !Offloads::CHECKSUM {
-        0 => HEADER_LEN + 14 + 4 + usize::from(mtu),
-        _ => MAX_FRAME,
+    /// Writes a header for a frame in one buffer.
+    pub fn encode(self) -> [u8; HEADER_LEN] {
+        let [a, b] = self.hdr_len.to_le_bytes();
+        let [c, d] = self.gso_size.to_le_bytes();
+        let [e, f] = self.csum_start.to_le_bytes();
+        let [g, h] = self.csum_offset.to_le_bytes();
+        [self.flags, self.gso_type, a, b, c, d, e, f, g, h, 0, 0]
+    }
+
+    /// The header as it may go to the host's kernel with a frame of `len` bytes, of a driver with these features; nothing
+    /// if the driver breaks the rules (§5.1.6.2.1) and the frame is to be dropped.
+    pub fn checked(self, features: u64, len: u64) -> Option<Self> {
+        let mut header = Self::default();
+        if self.flags & NEEDS_CSUM != 0 {
+            let end = u64::from(self.csum_start) + u64::from(self.csum_offset) + 2;
+            if !features::has(features, CSUM) || end > len {
+                return None;
+            }
+            header.flags = NEEDS_CSUM;
+            header.csum_start = self.csum_start;
+            header.csum_offset = self.csum_offset;
+        }
+        let needed = match self.gso_type & !gso::ECN {
+            gso::NONE => return (self.gso_type == gso::NONE).then_some(header),
+            gso::TCPV4 => HOST_TSO4,
+            gso::TCPV6 => HOST_TSO6,
+            gso::UDP => HOST_UFO,
+            gso::UDP_L4 => HOST_USO,
+            _ => return None,
+        };
+        let ecn = self.gso_type & gso::ECN != 0;
+        let ecn_allowed = features::has(features, HOST_ECN) && matches!(needed, HOST_TSO4 | HOST_TSO6);
+        let allowed = features::has(features, needed) && (!ecn || ecn_allowed);
+        // The kernel computes the checksums of segments, so it has to know where they are (§5.1.6.2.1).
+        if !allowed || self.gso_size == 0 || header.flags & NEEDS_CSUM == 0 {
+            return None;
+        }
+        header.gso_type = self.gso_type;
+        header.gso_size = self.gso_size;
+        // A wrong hint is no reason to lose the frame; the kernel would refuse one beyond its end.
+        header.hdr_len = self.hdr_len.min(u16::try_from(len).unwrap_or(u16::MAX));
+        Some(header)
     }
 }
+
+#[cfg(test)]
+#[path = "header_tests.rs"]
+mod tests;

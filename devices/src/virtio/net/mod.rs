@@ -1,43 +1,55 @@
-//! The network card (virtio 1.3 §5.1) on a tap, with checksum and segmentation offloads both ways and mergeable receive
-//! buffers. One pair of queues; frames move by one system call each, without a copy in this process.
+//! The network card (virtio 1.3 §5.1) on a tap or macvtap link: checksum and segmentation offloads both ways, mergeable
+//! receive buffers, several pairs of queues, and a control queue.
+//!
+//! Each pair of queues ([`pair`]) works on a queue of its own of the host's link. What the pairs have in common, and the
+//! commands that change it, are in [`shared`].
 
+pub mod control;
+pub mod features;
+pub mod filter;
 pub mod header;
 pub mod mac;
+mod metrics;
+mod pair;
 mod receive;
+mod shared;
 pub mod tap;
 
 pub use mac::MacAddress;
+pub use metrics::{NetMetrics, PairMetrics};
+pub use shared::DriverState;
 pub use tap::{Tap, TapError};
 
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
-use crate::virtio::rate_limiter::{Limits, RateLimiter};
+use crate::virtio::rate_limiter::Limits;
+use crate::virtio::update::{self, UpdateError, UpdateResult};
 use crate::virtio::worker::{Backend, Io};
-use header::{HEADER_LEN, MAX_FRAME, feature};
-use receive::{Outcome, Receiver};
+use control::Command;
+use pair::Pair;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::Shared;
 use std::io;
 use std::sync::Arc;
-use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
 /// Entries of each queue.
 const QUEUE_SIZE: u16 = 256;
-/// Queue indexes.
+/// Queues of a pair.
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
+/// The first pair has this one, too.
+const CONTROL: usize = 2;
 /// Frames in one direction before the other and the rest get a turn.
 const BUDGET: usize = 256;
-/// Token of the tap.
-const TOKEN_TAP: u32 = 0;
-/// Tokens of the limiters.
-const TOKEN_RECEIVE_LIMITER: u32 = 1;
-const TOKEN_TRANSMIT_LIMITER: u32 = 2;
-/// The link is up (§5.1.4).
-const STATUS_LINK_UP: u16 = 1;
+/// Commands before the rest gets a turn.
+const COMMAND_BUDGET: usize = 16;
 /// The least MTU that a driver has to accept (§5.1.4.1).
-const MTU_MIN: u16 = 68;
+pub const MTU_MIN: u16 = 68;
+/// The most pairs of queues: one for each vCPU of a large machine.
+pub const MAX_QUEUE_PAIRS: u16 = 32;
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +60,9 @@ pub struct Config {
     /// Largest packet without Ethernet header.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// How much may pass each way, over all queues together.
+    #[serde(default)]
+    pub limits: NetLimits,
 }
 
 fn default_mtu() -> u16 {
@@ -68,11 +83,14 @@ pub struct NetLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// What the user asked for.
+    /// What the user asked for, with the limits as they are now.
     pub config: Config,
-    /// How much may pass.
-    #[serde(default)]
-    pub limits: NetLimits,
+    /// Pairs of queues that there are.
+    pub queue_pairs: u16,
+    /// Whether the cable is in.
+    pub link_up: bool,
+    /// What the driver has set.
+    pub driver: DriverState,
 }
 
 /// Why a network card could not be made.
@@ -81,186 +99,96 @@ pub enum NetError {
     /// No driver accepts this MTU.
     #[error("MTU {0} is below {MTU_MIN}")]
     Mtu(u16),
-    /// No timer for the limits.
-    #[error("cannot get a timer for the network card's limits")]
+    /// There are no queues, or too many.
+    #[error("{0} pairs of queues; use 1 to {MAX_QUEUE_PAIRS}")]
+    Pairs(usize),
+    /// The saved card had another number of queues.
+    #[error("the saved card has {saved} pairs of queues, {active} of them in use; this one has {own}")]
+    SavedPairs {
+        /// Pairs that it had.
+        saved: u16,
+        /// Pairs in use.
+        active: u16,
+        /// Pairs of the new one.
+        own: u16,
+    },
+    /// No timer or event descriptor.
+    #[error("cannot get timers and event descriptors for the network card")]
     Timer(#[source] io::Error),
 }
 
-/// The device's counters.
-#[derive(Debug, Default, Serialize)]
-pub struct NetMetrics {
-    /// Frames to the guest.
-    pub received_frames: Counter,
-    /// Bytes to the guest, without virtio headers.
-    pub received_bytes: Counter,
-    /// Frames for the guest that were lost for want of a buffer.
-    pub receive_drops: Counter,
-    /// Frames from the guest.
-    pub transmitted_frames: Counter,
-    /// Bytes from the guest, without virtio headers.
-    pub transmitted_bytes: Counter,
-    /// Frames from the guest that were malformed or that the host refused.
-    pub transmit_drops: Counter,
+/// A change while the guest runs (`PATCH /devices/ID`). What is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Update {
+    /// Put the cable in or pull it out.
+    pub link_up: Option<bool>,
+    /// Replace all limits.
+    pub limits: Option<NetLimits>,
+    /// Ask the driver to announce itself to the network, as after a move to another host (§5.1.6.5.4).
+    pub announce: bool,
 }
 
-/// The network card.
+/// The network card: one of its pairs of queues and what it shares with the others. The first pair speaks for all.
 pub struct Net {
     config: Config,
-    limits: NetLimits,
-    tap: Tap,
-    space: Arc<ConfigSpace>,
+    shared: Arc<Shared>,
     metrics: Arc<NetMetrics>,
-    receiver: Receiver,
-    receive_limiter: Option<RateLimiter>,
-    transmit_limiter: Option<RateLimiter>,
-    /// The driver has no receive buffers, or has had what it may; a notification or the timer wakes us.
-    receive_blocked: bool,
-    /// The host takes no frames for the moment.
-    transmit_blocked: bool,
-    /// The link was deleted.
-    tap_gone: bool,
+    pair: Pair,
+    siblings: Vec<Net>,
 }
 
 impl Net {
-    /// Makes a network card on a tap.
-    pub fn new(config: Config, tap: Tap) -> Result<Self, NetError> {
-        Self::with_limits(config, NetLimits::default(), tap)
-    }
-
-    /// The same with limits for what may pass.
-    pub fn with_limits(config: Config, limits: NetLimits, tap: Tap) -> Result<Self, NetError> {
+    /// Makes a network card with a pair of queues for each queue of the host's link.
+    pub fn new(config: Config, taps: Vec<Tap>) -> Result<Self, NetError> {
         if config.mtu < MTU_MIN {
             return Err(NetError::Mtu(config.mtu));
         }
-        let queue_pairs: u16 = 1;
-        let words = [STATUS_LINK_UP, queue_pairs, config.mtu];
-        let space = [&config.mac.0[..], words.map(u16::to_le_bytes).as_flattened()].concat();
-        Ok(Self {
-            tap,
-            space: Arc::new(ConfigSpace::new(space)),
-            metrics: Arc::default(),
-            receiver: Receiver::default(),
-            receive_limiter: RateLimiter::new(limits.receive).map_err(NetError::Timer)?,
-            transmit_limiter: RateLimiter::new(limits.transmit).map_err(NetError::Timer)?,
-            config,
-            limits,
-            receive_blocked: false,
-            transmit_blocked: false,
-            tap_gone: false,
-        })
+        let pairs = match u16::try_from(taps.len()) {
+            Ok(pairs @ 1..=MAX_QUEUE_PAIRS) => pairs,
+            _ => return Err(NetError::Pairs(taps.len())),
+        };
+        let metrics = Arc::new(NetMetrics::new(pairs));
+        let shared = Arc::new(Shared::new(taps, &config)?);
+        let of_pair = |index, siblings| Self {
+            config: config.clone(),
+            shared: shared.clone(),
+            metrics: metrics.clone(),
+            pair: Pair::new(index, shared.clone(), metrics.pair(index)),
+            siblings,
+        };
+        let siblings = (1..pairs).map(|index| of_pair(index, Vec::new())).collect();
+        Ok(of_pair(0, siblings))
     }
 
     /// Makes the device again as it was saved.
-    pub fn restore(state: State, tap: Tap) -> Result<Self, NetError> {
-        Self::with_limits(state.config, state.limits, tap)
+    pub fn restore(state: State, taps: Vec<Tap>) -> Result<Self, NetError> {
+        let net = Self::new(state.config, taps)?;
+        let (own, active) = (net.shared.pairs(), state.driver.active_pairs);
+        if state.queue_pairs != own || !(1..=own).contains(&active) {
+            return Err(NetError::SavedPairs {
+                saved: state.queue_pairs,
+                active,
+                own,
+            });
+        }
+        net.shared.set_driver(state.driver);
+        net.shared.set_link(state.link_up);
+        Ok(net)
     }
 
-    /// Waits for the tap only as far as there is something to do with it, so that an idle driver costs nothing.
-    fn watch_tap(&self, io: &Io) {
-        if self.tap_gone {
-            return;
-        }
-        let mut events = EventSet::empty();
-        events.set(EventSet::IN, !self.receive_blocked);
-        events.set(EventSet::OUT, self.transmit_blocked);
-        if let Err(error) = io.modify(self.tap.fd(), TOKEN_TAP, events) {
-            tracing::debug!(%error, "network device cannot wait for its tap");
-        }
-    }
-
-    fn receive(&mut self, io: &mut Io) {
-        let ram = io.memory.memory();
-        let Some(queue) = io.queues.get_mut(RECEIVE) else {
-            return;
-        };
-        let was_blocked = self.receive_blocked;
-        self.receive_blocked = false;
-        queue.disable_notification();
-        for _ in 0..BUDGET {
-            if self
-                .receive_limiter
-                .as_mut()
-                .is_some_and(|limiter| !limiter.ready())
-            {
-                self.receive_blocked = true;
-                break;
-            }
-            match self.receiver.receive(&self.tap, queue, &ram, &self.metrics) {
-                Outcome::Frame(len) => {
-                    if let Some(limiter) = &mut self.receive_limiter {
-                        limiter.spend(len as u64);
-                    }
-                }
-                Outcome::NoFrames => break,
-                // Buffers may have arrived just before notifications were on again.
-                Outcome::NoBuffers if queue.enable_notification() => queue.disable_notification(),
-                Outcome::NoBuffers => {
-                    self.receive_blocked = true;
-                    break;
-                }
-            }
-        }
-        queue.signal();
-        if was_blocked != self.receive_blocked {
-            self.watch_tap(io);
-        }
-    }
-
-    fn transmit(&mut self, io: &mut Io) {
-        let ram = io.memory.memory();
-        let Some(queue) = io.queues.get_mut(TRANSMIT) else {
-            return;
-        };
-        let was_blocked = self.transmit_blocked;
-        self.transmit_blocked = false;
-        let mut sent = 0;
-        'more: loop {
-            queue.disable_notification();
-            while sent < BUDGET {
-                if self
-                    .transmit_limiter
-                    .as_mut()
-                    .is_some_and(|limiter| !limiter.ready())
-                {
-                    break 'more;
-                }
-                let Some(chain) = queue.pop() else { break };
-                let len = chain.readable.len();
-                let valid = len > HEADER_LEN as u64 && len <= MAX_FRAME as u64;
-                let iovecs = chain.readable.iovecs(&ram, len).ok().filter(|_| valid);
-                // SAFETY: `ram` keeps the memory mapped during the call.
-                let result = iovecs.map(|iovecs| unsafe { self.tap.send(&iovecs) });
-                match result {
-                    Some(Ok(_)) => {
-                        if let Some(limiter) = &mut self.transmit_limiter {
-                            limiter.spend(len);
-                        }
-                        self.metrics.transmitted_frames.increment();
-                        self.metrics.transmitted_bytes.add(len - HEADER_LEN as u64);
-                    }
-                    Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                        queue.undo_pop();
-                        self.transmit_blocked = true;
-                        break 'more;
-                    }
-                    // Malformed, or the link is down: lost, as on any network.
-                    _ => self.metrics.transmit_drops.increment(),
-                }
-                queue.add_used(chain.head, 0);
-                sent += 1;
-            }
-            if sent >= BUDGET {
-                queue.wake_again();
-                break;
-            }
-            if !queue.enable_notification() {
-                break;
-            }
-        }
-        queue.signal();
-        if was_blocked != self.transmit_blocked {
-            self.watch_tap(io);
-        }
+    fn serve_commands(&mut self, io: &mut Io) {
+        let (features, shared, metrics) = (io.features, &self.shared, &self.metrics);
+        io.serve(CONTROL, COMMAND_BUDGET, |chain, ram| {
+            let command = Command::read(std::mem::take(&mut chain.readable), ram, features);
+            let done = command.is_some_and(|command| shared.execute(command, features));
+            let (answer, counter) = match done {
+                true => (control::OK, &metrics.commands),
+                false => (control::ERR, &metrics.refused_commands),
+            };
+            counter.increment();
+            u32::from(chain.writable.write(ram, &[answer]).is_ok())
+        });
     }
 }
 
@@ -272,83 +200,104 @@ impl Backend for Net {
     }
 
     fn features(&self) -> u64 {
-        header::offered(self.tap.offloads())
+        features::offered(self.shared.known_offloads(), self.shared.pairs())
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        vec![QUEUE_SIZE; 2]
+        // The last is the control queue, unless the driver knows of one pair only.
+        vec![QUEUE_SIZE; 2 * usize::from(self.shared.pairs()) + 1]
     }
 
     fn config(&self) -> Arc<ConfigSpace> {
-        self.space.clone()
+        self.shared.space.clone()
     }
 
     fn metrics(&self) -> Arc<dyn Metrics> {
         self.metrics.clone()
     }
 
-    fn start(&mut self, io: &mut Io) -> io::Result<()> {
-        self.tap.set_offloads(header::offloads(io.features))?;
-        self.receiver.mergeable = io.has_feature(feature::MRG_RXBUF);
-        self.receiver.max_frame = header::max_frame(io.features, self.config.mtu);
-        self.receive_blocked = false;
-        self.transmit_blocked = false;
-        self.tap_gone = false;
-        for (limiter, token) in [
-            (&self.receive_limiter, TOKEN_RECEIVE_LIMITER),
-            (&self.transmit_limiter, TOKEN_TRANSMIT_LIMITER),
-        ] {
-            if let Some(limiter) = limiter {
-                io.add(limiter.fd(), token, EventSet::IN)?;
-            }
+    fn take_siblings(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.siblings)
+    }
+
+    fn group(&self, queue: u16, features: u64) -> usize {
+        match features::pairs(features, self.shared.pairs()) {
+            pairs if queue < 2 * pairs => usize::from(queue / 2),
+            _ => 0,
         }
-        io.add(self.tap.fd(), TOKEN_TAP, EventSet::IN)
+    }
+
+    fn start(&mut self, io: &mut Io) -> io::Result<()> {
+        if self.pair.index() == 0 {
+            self.shared.prepare(io.features)?;
+        }
+        self.pair.start(self.config.mtu, io)
     }
 
     fn queue_ready(&mut self, queue: usize, io: &mut Io) {
         match queue {
-            RECEIVE => self.receive(io),
-            _ => self.transmit(io),
+            RECEIVE => self.pair.receive(io),
+            TRANSMIT => self.pair.transmit(io),
+            CONTROL if io.has_feature(features::CTRL_VQ) => self.serve_commands(io),
+            // A driver that knows of one pair has set up more.
+            _ => {}
         }
     }
 
     fn event(&mut self, token: u32, events: EventSet, io: &mut Io) {
-        match (token, &mut self.receive_limiter, &mut self.transmit_limiter) {
-            (TOKEN_RECEIVE_LIMITER, Some(limiter), _) => {
-                limiter.elapsed();
-                return self.receive(io);
-            }
-            (TOKEN_TRANSMIT_LIMITER, _, Some(limiter)) => {
-                limiter.elapsed();
-                return self.transmit(io);
-            }
-            _ => {}
-        }
-        if events.contains(EventSet::OUT) {
-            self.transmit(io);
-        }
-        if events.contains(EventSet::IN) {
-            self.receive(io);
-        }
-        // A tap whose link was deleted signals an error for ever; without it there is nothing to wait for.
-        if events.intersects(EventSet::ERROR | EventSet::HANG_UP) && !self.tap_gone {
-            tracing::warn!("the network device's tap is gone");
-            self.tap_gone = io.remove(self.tap.fd()).is_ok();
-        }
+        self.pair.event(token, events, io);
     }
 
     fn quiesce(&mut self, io: &mut Io) {
-        self.receiver.put_back(io.queues.get_mut(RECEIVE));
+        self.pair.quiesce(io);
+    }
+
+    fn update(&mut self, update: Value, io: Option<&mut Io>) -> UpdateResult {
+        let update: Update = update::parse(update)?;
+        if let Some(limits) = update.limits {
+            self.shared
+                .set_limits(limits)
+                .map_err(|source| UpdateError::Failed {
+                    what: "get a timer for the limits",
+                    source,
+                })?;
+        }
+        let mut changed = update.link_up.is_some_and(|up| self.shared.set_link(up));
+        if update.announce {
+            let announces = |io: &&mut Io| io.has_feature(features::GUEST_ANNOUNCE);
+            if !io.as_ref().is_some_and(announces) {
+                let reason = "the guest's driver does not announce itself when asked, or is not there";
+                return Err(UpdateError::Refused(reason.to_owned()));
+            }
+            self.shared.ask_to_announce();
+            changed = true;
+        }
+        if let Some(io) = io.filter(|_| changed) {
+            io.interrupt.config();
+        }
+        Ok(json!({
+            "link_up": self.shared.link_up(),
+            "limits": self.shared.limits(),
+            "driver": &*self.shared.driver(),
+        }))
     }
 
     fn reset(&mut self) {
-        self.receiver.forget();
+        self.pair.reset();
+        if self.pair.index() == 0 {
+            self.shared.set_driver(DriverState::new(self.config.mac));
+        }
     }
 
     fn save(&self) -> State {
         State {
-            config: self.config.clone(),
-            limits: self.limits,
+            config: Config {
+                limits: self.shared.limits(),
+                ..self.config.clone()
+            },
+            queue_pairs: self.shared.pairs(),
+            link_up: self.shared.link_up(),
+            driver: self.shared.driver().clone(),
         }
     }
 }
@@ -356,3 +305,11 @@ impl Backend for Net {
 #[cfg(test)]
 #[path = "net_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod command_tests;
+
+#[cfg(test)]
+#[path = "pairs_tests.rs"]
+mod pairs_tests;

@@ -1,30 +1,35 @@
 use super::*;
 use crate::testing::{Harness, Part};
+use header::{HEADER_LEN, MAX_FRAME};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
-const MERGEABLE: u64 = 1 << feature::MRG_RXBUF;
+pub(super) const MERGEABLE: u64 = 1 << features::MRG_RXBUF;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         mac: "10:66:6a:01:02:03".parse().unwrap(),
         mtu: 1500,
+        limits: NetLimits::default(),
     }
 }
 
 /// A card whose wire is a packet socket.
-fn card(features: u64) -> (Harness, UnixDatagram) {
+pub(super) fn card(features: u64) -> (Harness, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.set_read_timeout(Some(crate::testing::PATIENCE)).unwrap();
     let tap = Tap::from_packet_socket(OwnedFd::from(theirs)).unwrap();
-    (Harness::new(Net::new(config(), tap).unwrap(), features), ours)
+    (
+        Harness::new(Net::new(config(), vec![tap]).unwrap(), features),
+        ours,
+    )
 }
 
-fn frame(len: usize, seed: u8) -> Vec<u8> {
+pub(super) fn frame(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|index| (index as u8).wrapping_add(seed)).collect()
 }
 
-fn with_header(frame: &[u8]) -> Vec<u8> {
+pub(super) fn with_header(frame: &[u8]) -> Vec<u8> {
     [&[0; HEADER_LEN][..], frame].concat()
 }
 
@@ -62,7 +67,7 @@ const BUFFERS: usize = header::BUFFER_COUNT_OFFSET;
 
 #[test]
 fn a_long_frame_is_spread_over_mergeable_buffers() {
-    let features = MERGEABLE | 1 << feature::GUEST_CSUM | 1 << feature::GUEST_TSO4;
+    let features = MERGEABLE | 1 << features::GUEST_CSUM | 1 << features::GUEST_TSO4;
     let (mut harness, wire) = card(features);
     for _ in 0..60 {
         harness.queues[RECEIVE].add(&[Part::Write(1536)]);
@@ -142,7 +147,7 @@ fn a_receive_buffer_too_small_for_the_header_breaks_the_queue() {
 
 #[test]
 fn buffers_taken_in_advance_are_put_back_when_the_device_pauses() {
-    let features = MERGEABLE | 1 << feature::GUEST_CSUM | 1 << feature::GUEST_TSO4;
+    let features = MERGEABLE | 1 << features::GUEST_CSUM | 1 << features::GUEST_TSO4;
     let (mut harness, wire) = card(features);
     for _ in 0..50 {
         harness.queues[RECEIVE].add(&[Part::Write(2048)]);
@@ -191,25 +196,6 @@ fn a_wire_that_goes_away_leaves_a_card_that_drops() {
 }
 
 #[test]
-fn offloads_follow_the_features() {
-    let all = tap::Offloads(!0);
-    assert_ne!(header::offered(all) & 1 << feature::HOST_USO, 0);
-    let none = header::offered(tap::Offloads(0));
-    assert_eq!(
-        none,
-        1 << feature::MTU | 1 << feature::MAC | MERGEABLE | 1 << feature::STATUS
-    );
-    assert_eq!(header::offloads(1 << feature::GUEST_TSO4), tap::Offloads(0));
-    let both = 1 << feature::GUEST_TSO4 | 1 << feature::GUEST_CSUM;
-    assert_eq!(
-        header::offloads(both),
-        tap::Offloads(tap::Offloads::TSO4 | tap::Offloads::CHECKSUM)
-    );
-    assert_eq!(header::max_frame(1 << feature::GUEST_CSUM, 1500), 1530);
-    assert_eq!(header::max_frame(both, 1500), MAX_FRAME);
-}
-
-#[test]
 fn addresses_are_read_and_written_in_the_usual_form() {
     let address: MacAddress = "10:66:6A:01:02:03".parse().unwrap();
     assert_eq!(address.to_string(), "10:66:6a:01:02:03");
@@ -230,7 +216,7 @@ fn addresses_are_read_and_written_in_the_usual_form() {
     let (_, theirs) = UnixDatagram::pair().unwrap();
     let tap = Tap::from_packet_socket(theirs.into()).unwrap();
     assert!(matches!(
-        Net::new(Config { mtu: 20, ..config }, tap),
+        Net::new(Config { mtu: 20, ..config }, vec![tap]),
         Err(NetError::Mtu(20))
     ));
 }
@@ -248,7 +234,7 @@ fn a_limited_card_slows_down_and_loses_nothing() {
     let (wire, theirs) = UnixDatagram::pair().unwrap();
     wire.set_read_timeout(Some(crate::testing::PATIENCE)).unwrap();
     let tap = Tap::from_packet_socket(OwnedFd::from(theirs)).unwrap();
-    let mut harness = Harness::new(Net::with_limits(config(), limits, tap).unwrap(), 0);
+    let mut harness = Harness::new(Net::new(Config { limits, ..config() }, vec![tap]).unwrap(), 0);
     let start = std::time::Instant::now();
     for seed in 0..30 {
         harness.queues[TRANSMIT].add(&[Part::Read(with_header(&frame(60, seed)))]);

@@ -1,6 +1,7 @@
 //! Against a real tap, in a network namespace that the test makes for itself. Nothing leaves it.
 
-use super::super::header::{HEADER_LEN, feature};
+use super::super::features;
+use super::super::header::HEADER_LEN;
 use super::super::{Config, Net, RECEIVE, TRANSMIT};
 use super::*;
 use crate::testing::{Harness, PATIENCE, Part};
@@ -100,8 +101,8 @@ fn the_guest_and_the_host_exchange_packets_over_a_tap() {
         let socket = UdpSocket::bind("10.77.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let features = 1 << feature::MRG_RXBUF | 1 << feature::GUEST_CSUM | 1 << feature::GUEST_TSO4;
-        let mut harness = Harness::new(Net::new(config(), tap).unwrap(), features);
+        let features = 1 << features::MRG_RXBUF | 1 << features::GUEST_CSUM | 1 << features::GUEST_TSO4;
+        let mut harness = Harness::new(Net::new(config(), vec![tap]).unwrap(), features);
         for _ in 0..64 {
             harness.queues[RECEIVE].add(&[Part::Write(2048)]);
         }
@@ -151,7 +152,7 @@ fn the_kernel_takes_the_offloads_of_every_driver() {
                 .enumerate()
                 .filter(|(index, _)| choice & 1 << index != 0);
             let features = chosen.fold(0, |features, (_, bit)| features | 1u64 << bit);
-            let offloads = super::super::header::offloads(features);
+            let offloads = features::offloads(features);
             tap.set_offloads(offloads)
                 .unwrap_or_else(|error| panic!("{features:#x}: {error}"));
         }

@@ -279,6 +279,11 @@ impl Registers {
     /// Back to the beginning, at any moment (§2.4).
     pub fn reset(&mut self) {
         self.device.reset();
+        self.clear();
+    }
+
+    /// All registers as they are at the beginning.
+    fn clear(&mut self) {
         self.status = 0;
         self.needs_reset.store(false, Ordering::Release);
         self.driver_features = 0;
@@ -434,7 +439,8 @@ impl Registers {
                 "the device lacks the features {missing:#x} in use"
             )));
         }
-        self.reset();
+        // Not a reset of the device, which would forget what it was restored with.
+        self.clear();
         self.status = state.status;
         self.needs_reset.store(state.needs_reset, Ordering::Release);
         self.driver_features = state.driver_features;
