@@ -140,12 +140,14 @@ pub fn build(
 
     let platform = Platform {
         memory_bytes: config.memory_bytes,
+        memory: config.memory.clone(),
         vcpus: config.vcpus,
         topology: config.topology(),
         bus: device_bus,
     };
     let tables = acpi::write_tables(&memory, &platform)?;
     write_boot_info(&memory, &config, &kernel, initrd, tables.rsdp)?;
+    memory::prefault(&memory, config.memory_bytes, &config.memory)?;
     clock.loaded();
     let processors = Processors::new(&vm, config.topology());
     let vcpus = create_vcpus(&processors, config.vcpus, &kernel)?;
@@ -177,7 +179,8 @@ pub fn build(
 }
 
 fn pci_bus(config: &VmConfig, ports: &Bus, mmio: &Bus) -> Result<Arc<PciBus>, BuildError> {
-    let windows = [layout::PCI_WINDOW_32, layout::pci_window_64(config.memory_bytes)];
+    let window_64 = layout::pci_window_64(config.memory_bytes, config.memory.hotplug_bytes());
+    let windows = [layout::PCI_WINDOW_32, window_64];
     let bus = PciBus::new(windows.iter().map(|(start, len)| *start..start + len).collect());
     ports.insert(
         CONFIG_PORTS_BASE,

@@ -25,3 +25,45 @@ fn a_guest_in_shared_memory_runs_and_its_memory_is_a_file_of_the_process() {
     assert!(guest.is_some_and(|line| line.contains("rw-s")), "{maps}");
     client.stop().unwrap();
 }
+
+#[test]
+fn a_guest_of_several_nodes_that_is_prefaulted_runs() {
+    if !has_kvm() {
+        return;
+    }
+    let mib = 1 << 20;
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set("vcpus", 2.into())
+        .set("memory_bytes", (64 * mib).into())
+        .set(
+            "memory",
+            json!({"prefault": true, "nodes": [
+                {"vcpus": "0", "memory_bytes": 24 * mib}, {"vcpus": "1", "memory_bytes": 40 * mib},
+            ]}),
+        )
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    let metrics = client.metrics().unwrap();
+    assert!(
+        metrics.resident_bytes - metrics.overhead_bytes >= 64 * mib,
+        "{metrics:?}"
+    );
+    client.stop().unwrap();
+}
+
+#[test]
+fn a_host_without_huge_pages_is_told_how_many_to_set_aside() {
+    if !has_kvm() {
+        return;
+    }
+    let ended = Spec::new(&Payload::new().power_off())
+        .set("memory_bytes", (1u64 << 40).into())
+        .set("memory", json!({"hugepages": "1GiB"}))
+        .run_to_end();
+    assert!(
+        ended.stderr.contains("needs 1024 huge pages of 1073741824 bytes"),
+        "{}",
+        ended.stderr
+    );
+}

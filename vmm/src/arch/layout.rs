@@ -9,7 +9,7 @@
 //! 0xe0000000  PCI configuration space (ECAM), one bus
 //! 0xe8000000  virtio-mmio devices
 //! 0xfec00000  I/O APIC    0xfee00000  local APICs    0xfffbc000  pages that KVM needs on Intel
-//! 4 GiB       the rest of RAM, then the 64-bit PCI window
+//! 4 GiB       the rest of RAM, memory that is plugged later, the 64-bit PCI window, persistent memory
 //! ```
 
 /// Size of a page.
@@ -82,17 +82,60 @@ pub fn ram_ranges(memory_bytes: u64) -> Vec<(u64, u64)> {
     }
 }
 
-/// The 64-bit PCI window of a guest with this much memory: start and length. It starts at a multiple of its size's
-/// share of 1 GiB so that large BARs fit without holes.
+/// Parts of RAM that belong to nodes of these sizes, which come one after the other: node, start and length.
 #[must_use]
-pub fn pci_window_64(memory_bytes: u64) -> (u64, u64) {
-    let ram_end = ram_ranges(memory_bytes)
+pub fn node_ranges(memory_bytes: u64, sizes: &[u64]) -> Vec<(usize, u64, u64)> {
+    let mut ranges = Vec::new();
+    let mut nodes = sizes.iter().copied().enumerate();
+    let mut current = nodes.next();
+    for (mut start, mut len) in ram_ranges(memory_bytes) {
+        while let Some((node, left)) = current
+            && len > 0
+        {
+            let here = left.min(len);
+            if here > 0 {
+                ranges.push((node, start, here));
+            }
+            (start, len) = (start + here, len - here);
+            current = match left > here {
+                true => Some((node, left - here)),
+                false => nodes.next(),
+            };
+        }
+    }
+    ranges
+}
+
+fn ram_end(memory_bytes: u64) -> u64 {
+    ram_ranges(memory_bytes)
         .last()
-        .map_or(0, |(start, len)| start + len);
-    (
-        ram_end.max(FOUR_GIB).next_multiple_of(1 << 30),
-        PCI_WINDOW_64_SIZE,
-    )
+        .map_or(0, |(start, len)| start + len)
+}
+
+/// The region above RAM in which memory is plugged, if there is to be one: start and length. It starts where the
+/// greatest memory block of Linux can (2 GiB), and ends at a multiple of what the smallest needs.
+#[must_use]
+pub fn hotplug_region(memory_bytes: u64, hotplug_bytes: u64) -> Option<(u64, u64)> {
+    let start = ram_end(memory_bytes).max(FOUR_GIB).next_multiple_of(2 << 30);
+    (hotplug_bytes > 0).then_some((start, hotplug_bytes))
+}
+
+/// The 64-bit PCI window of a guest with this much memory, at the start and to plug: start and length. It starts at a
+/// multiple of its size's share of 1 GiB so that large BARs fit without holes.
+#[must_use]
+pub fn pci_window_64(memory_bytes: u64, hotplug_bytes: u64) -> (u64, u64) {
+    let end = match hotplug_region(memory_bytes, hotplug_bytes) {
+        Some((start, len)) => start + len,
+        None => ram_end(memory_bytes),
+    };
+    (end.max(FOUR_GIB).next_multiple_of(1 << 30), PCI_WINDOW_64_SIZE)
+}
+
+/// Where persistent memory devices start: after the 64-bit PCI window.
+#[must_use]
+pub fn pmem_start(memory_bytes: u64, hotplug_bytes: u64) -> u64 {
+    let (start, len) = pci_window_64(memory_bytes, hotplug_bytes);
+    start + len
 }
 
 /// Kind of a range in the memory map that the guest gets.

@@ -13,6 +13,7 @@ mod limits;
 mod memory;
 mod names;
 mod net;
+mod numbers;
 mod sandbox;
 mod serial;
 mod vsock;
@@ -29,9 +30,10 @@ pub use disk::DiskConfig;
 pub use error::ConfigError;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
 pub use limits::{Limits, check_limits};
-pub use memory::MemoryConfig;
+pub use memory::{HugePages, MemoryConfig, MemoryHotplugConfig, NodeConfig};
 pub use names::Names;
 pub use net::NetConfig;
+pub use numbers::Numbers;
 pub use sandbox::SandboxConfig;
 pub use serial::SerialConfig;
 pub use vsock::VsockConfig;
@@ -202,7 +204,7 @@ impl VmConfig {
             let problem = format!("use {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES}");
             return Err(refuse("memory_bytes", bytes, problem));
         }
-        Ok(())
+        self.memory.check(bytes, self.max_vcpus())
     }
 
     /// Checks all devices. Returns what they have taken.

@@ -101,7 +101,7 @@ fn is_private(memory: &Ram, address: u64, len: u64) -> bool {
 }
 
 /// One contiguous piece of guest memory in this process.
-fn host_range(memory: &Ram, address: u64, len: u64) -> Result<*mut u8, MemoryError> {
+pub(super) fn host_range(memory: &Ram, address: u64, len: u64) -> Result<*mut u8, MemoryError> {
     let outside = |source| MemoryError::Outside { address, len, source };
     let size = usize::try_from(len).map_err(|_| outside(GuestMemoryError::GuestAddressOverflow))?;
     let slice = memory.get_slice(GuestAddress(address), size).map_err(outside)?;

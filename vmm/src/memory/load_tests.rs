@@ -50,7 +50,11 @@ fn writes_of_the_guest_do_not_reach_the_file() {
 #[test]
 fn shared_memory_holds_copies_that_others_see() {
     let file = file_with(&[7; 8192]);
-    let memory = create(4 << 20, &MemoryConfig { shared: true }).unwrap();
+    let config = MemoryConfig {
+        shared: true,
+        ..Default::default()
+    };
+    let memory = create(4 << 20, &config).unwrap();
     let loaded = load_file(&memory, &file, 8192, 0, 0x20_0000, 8192).unwrap();
     assert_eq!((loaded.mapped_bytes, loaded.copied_bytes), (0, 8192));
     let place = memory.iter().next().unwrap().file_offset().unwrap();

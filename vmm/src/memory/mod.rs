@@ -6,14 +6,16 @@
 
 mod backing;
 mod load;
+mod numa;
+mod prefault;
 
 use std::io;
 
 use thiserror::Error;
-use vm_memory::mmap::{FromRangesError, MmapRegionBuilder};
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryError, GuestRegionMmap};
+use vm_memory::mmap::FromRangesError;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestRegionMmap};
 
-use crate::arch::layout::ram_ranges;
+use crate::arch::layout::{hotplug_region, ram_ranges};
 use crate::config::MemoryConfig;
 
 pub use load::{Loaded, load_file};
@@ -32,6 +34,63 @@ pub enum MemoryError {
         /// What the system said.
         source: io::Error,
     },
+    /// The host does not make large pages by itself.
+    #[error(
+        "memory.hugepages is \"transparent\", but the host makes none: {path} is {setting}; set it to {remedy}, or leave memory.hugepages out"
+    )]
+    NoTransparentPages {
+        /// What the host's administrator chose.
+        setting: String,
+        /// Where.
+        path: String,
+        /// What would do.
+        remedy: &'static str,
+    },
+    /// The host has not enough pages set aside.
+    #[error(
+        "the VM needs {needed} huge pages of {size} bytes, the host has {free} free; write {wanted} to {pool}/nr_hugepages (for the usual size also by sysctl vm.nr_hugepages={wanted})"
+    )]
+    NoHugePages {
+        /// Bytes of a page.
+        size: u64,
+        /// Pages that are needed.
+        needed: u64,
+        /// Pages that are free.
+        free: u64,
+        /// What the host would have to have altogether.
+        wanted: u64,
+        /// The host's settings of pages of this size.
+        pool: String,
+    },
+    /// The host has no such node.
+    #[error(
+        "memory.nodes[{node}].host_nodes is {wanted}, but the host has memory on nodes {there:?}; name some of these or leave host_nodes out"
+    )]
+    NoHostNode {
+        /// The guest's node.
+        node: usize,
+        /// What was asked for.
+        wanted: String,
+        /// What the host has.
+        there: String,
+    },
+    /// The host does not bind memory to its nodes.
+    #[error(
+        "cannot take the memory of memory.nodes[{node}] from host nodes {wanted}: {source}; see whether the cpuset of this process has them"
+    )]
+    Bind {
+        /// The guest's node.
+        node: usize,
+        /// What was asked for.
+        wanted: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The host has not so much memory.
+    #[error(
+        "cannot take all guest memory from the host at once: {0}; give the VM less memory or no memory.prefault"
+    )]
+    Prefault(#[source] io::Error),
     /// The ranges do not make a memory map.
     #[error("cannot lay out guest memory: {0}")]
     Layout(#[from] FromRangesError),
@@ -63,33 +122,18 @@ pub enum MemoryError {
     },
 }
 
-/// Makes the memory of a guest as `config` asks for. Pages take no host memory until they are touched.
+/// Makes the memory of a guest as `config` asks for, the region of memory to plug included. Pages take no host memory
+/// until they are touched.
 pub fn create(memory_bytes: u64, config: &MemoryConfig) -> Result<Ram, MemoryError> {
-    let reserve = |source| MemoryError::Reserve {
-        bytes: memory_bytes,
-        source,
-    };
-    let file = match config.shared {
-        true => Some(backing::memory_file(memory_bytes).map_err(reserve)?),
-        false => None,
-    };
+    let mut ranges = ram_ranges(memory_bytes);
+    ranges.extend(hotplug_region(memory_bytes, config.hotplug_bytes()));
+    let total = memory_bytes + config.hotplug_bytes();
+    let mut backing = backing::Backing::new(total, config)?;
     let mut regions = Vec::new();
-    let mut offset = 0;
-    for (start, bytes) in ram_ranges(memory_bytes) {
-        let mapping = usize::try_from(bytes).map_err(io::Error::other).and_then(|len| {
-            let builder = MmapRegionBuilder::new(len).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
-            let builder = match &file {
-                Some(file) => builder
-                    .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
-                    .with_file_offset(FileOffset::from_arc(file.clone(), offset)),
-                None => {
-                    builder.with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
-                }
-            };
-            builder.build().map_err(io::Error::other)
-        });
-        offset += bytes;
-        let mapping = mapping.map_err(|source| MemoryError::Reserve { bytes, source })?;
+    for (start, bytes) in ranges {
+        let mapping = backing
+            .map(bytes)
+            .map_err(|source| MemoryError::Reserve { bytes, source })?;
         let region =
             GuestRegionMmap::new(mapping, GuestAddress(start)).ok_or_else(|| MemoryError::Reserve {
                 bytes,
@@ -97,7 +141,22 @@ pub fn create(memory_bytes: u64, config: &MemoryConfig) -> Result<Ram, MemoryErr
             })?;
         regions.push(region);
     }
-    Ram::from_regions(regions).map_err(|error| reserve(io::Error::other(error)))
+    let memory = Ram::from_regions(regions).map_err(|error| MemoryError::Reserve {
+        bytes: total,
+        source: io::Error::other(error),
+    })?;
+    numa::bind(&memory, memory_bytes, config)?;
+    Ok(memory)
+}
+
+/// Takes memory from the host, if `config` asks for it or could be disappointed later: the host keeps pages that are
+/// set aside for whoever claimed them, but not those of a certain node. To be called once everything is loaded.
+pub fn prefault(memory: &Ram, memory_bytes: u64, config: &MemoryConfig) -> Result<(), MemoryError> {
+    let of_a_node = config.nodes.iter().any(|node| node.host_nodes.is_some());
+    match config.prefault || (of_a_node && config.hugepages.reserved_size().is_some()) {
+        true => prefault::prefault(memory, &ram_ranges(memory_bytes)),
+        false => Ok(()),
+    }
 }
 
 /// Writes `bytes` to guest memory.

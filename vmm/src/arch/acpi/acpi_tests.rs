@@ -59,6 +59,7 @@ fn walk(platform: &Platform) -> Vec<(String, Vec<u8>)> {
 fn platform(vcpus: u8, bus: DeviceBus) -> Platform {
     Platform {
         memory_bytes: 4 << 20,
+        memory: MemoryConfig::default(),
         vcpus,
         topology: Topology::flat(vcpus),
         bus,
@@ -119,6 +120,46 @@ fn processors_that_may_come_later_are_listed_with_the_ids_they_will_have() {
         [(0, 0, 1), (1, 1, 1), (2, 2, 2), (3, 4, 2), (4, 5, 2), (5, 6, 2)]
     );
     assert_eq!(madt[92..96], [1, 12, 7, 0]);
+}
+
+fn numa_platform() -> Platform {
+    let section = serde_json::json!({"nodes": [
+        {"vcpus": "0,2", "memory_bytes": 3u64 << 30},
+        {"vcpus": "1", "memory_bytes": 1u64 << 30},
+    ], "distances": [[10, 15], [16, 10]], "hotplug": {"max_bytes": 1u64 << 30}});
+    Platform {
+        memory_bytes: 4 << 30,
+        memory: serde_json::from_value(section).unwrap(),
+        topology: Topology {
+            sockets: 3,
+            cores: 1,
+            threads: 1,
+        },
+        ..platform(2, DeviceBus::Pci)
+    }
+}
+
+#[test]
+fn nodes_have_their_processors_memory_and_distances() {
+    let tables = walk(&numa_platform());
+    let srat = find(&tables, "SRAT");
+    let processors: Vec<_> = srat[48..96]
+        .chunks_exact(16)
+        .map(|e| (e[0], e[2], e[3], e[4]))
+        .collect();
+    assert_eq!(processors, [(0, 0, 0, 1), (0, 0, 2, 1), (0, 1, 1, 1)]);
+    let memory: Vec<_> = srat[96..]
+        .chunks_exact(40)
+        .map(|e| (u32_at(e, 2), u64_at(e, 8), u64_at(e, 16), u32_at(e, 28)))
+        .collect();
+    let (gib, plug) = (1 << 30, 6 << 30);
+    assert_eq!(
+        memory,
+        [(0, 0, 3 * gib, 1), (1, 4 * gib, gib, 1), (0, plug, gib, 3)],
+        "the last is what may be plugged"
+    );
+    let slit = find(&tables, "SLIT");
+    assert_eq!((u64_at(slit, 36), &slit[44..]), (2, &[10, 15, 16, 10][..]));
 }
 
 #[test]

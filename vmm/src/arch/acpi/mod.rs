@@ -4,6 +4,7 @@
 //! Everything is at [`layout::ACPI_TABLES`] in an area that the memory map reserves.
 
 mod events;
+mod numa;
 mod pci;
 
 use acpi_tables::aml::{
@@ -19,6 +20,7 @@ use acpi_tables::{Aml, AmlSink};
 
 use super::layout;
 use super::topology::Topology;
+use crate::config::MemoryConfig;
 use crate::memory::{self, MemoryError, Ram};
 use crate::pvpanic;
 
@@ -69,6 +71,8 @@ pub struct Tables {
 pub struct Platform {
     /// Guest memory.
     pub memory_bytes: u64,
+    /// How it is divided, and what may be added.
+    pub memory: MemoryConfig,
     /// Processors that are there at the start.
     pub vcpus: u8,
     /// All processors that there may be.
@@ -92,6 +96,9 @@ pub fn write_tables(memory: &Ram, platform: &Platform) -> Result<Tables, MemoryE
     xsdt.add_entry(put(madt(platform))?);
     if platform.bus == DeviceBus::Pci {
         xsdt.add_entry(put(pci::mcfg())?);
+    }
+    for table in numa::tables(platform) {
+        xsdt.add_entry(put(table)?);
     }
     let xsdt = put(bytes_of(&xsdt))?;
     memory::write(memory, layout::ACPI_TABLES, &bytes_of(&Rsdp::new(OEM_ID, xsdt)))?;
@@ -180,7 +187,7 @@ fn dsdt(platform: &Platform) -> Vec<u8> {
     match &platform.bus {
         DeviceBus::Pci => {
             devices.push(pci::ecam_reservation());
-            devices.push(pci::host_bridge(platform.memory_bytes));
+            devices.push(pci::host_bridge(platform));
         }
         DeviceBus::Mmio(all) => {
             devices.push(panic_device());

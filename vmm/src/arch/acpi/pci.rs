@@ -9,7 +9,7 @@ use acpi_tables::mcfg::MCFG;
 use devices::hotplug;
 use devices::pci::bus::SLOTS;
 
-use super::{Encoded, OEM_ID, OEM_REVISION, OEM_TABLE, bytes_of};
+use super::{Encoded, OEM_ID, OEM_REVISION, OEM_TABLE, Platform, bytes_of};
 use crate::arch::layout;
 
 /// The method that looks for slots whose devices came or are to go.
@@ -37,7 +37,7 @@ pub(super) fn ecam_reservation() -> Vec<u8> {
     ))
 }
 
-pub(super) fn host_bridge(memory_bytes: u64) -> Vec<u8> {
+pub(super) fn host_bridge(platform: &Platform) -> Vec<u8> {
     let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0A08"));
     let cid = Name::new(Path::new("_CID"), &EISAName::new("PNP0A03"));
     let segment = Name::new(Path::new("_SEG"), &ZERO);
@@ -56,7 +56,7 @@ pub(super) fn host_bridge(memory_bytes: u64) -> Vec<u8> {
         (low + low_len - 1) as u32,
         None,
     );
-    let (high, high_len) = layout::pci_window_64(memory_bytes);
+    let (high, high_len) = layout::pci_window_64(platform.memory_bytes, platform.memory.hotplug_bytes());
     let memory_64 = AddressSpace::new_memory(
         AddressSpaceCacheable::NotCacheable,
         true,
