@@ -313,3 +313,10 @@ mod command_tests;
 #[cfg(test)]
 #[path = "pairs_tests.rs"]
 mod pairs_tests;
+
+#[cfg(test)]
+mod test_network;
+
+#[cfg(test)]
+#[path = "macvtap_tests.rs"]
+mod macvtap_tests;
