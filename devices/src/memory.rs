@@ -6,6 +6,3 @@ pub type Ram = vm_memory::GuestMemoryMmap<()>;
 
 /// The guest's memory map as it is now; it may be exchanged while devices run (memory hotplug).
 pub type Memory = vm_memory::GuestMemoryAtomic<Ram>;
-
-/// A piece of guest memory in this process.
-pub type Slice<'a> = vm_memory::VolatileSlice<'a, ()>;

@@ -47,18 +47,16 @@ impl Harness {
     pub fn activate_some(&mut self, features: u64, wanted: impl Fn(u16) -> bool) {
         self.interrupt = Arc::default();
         self.queues.clear();
-        let event_idx = features & 1 << 29 != 0;
         let mut queues = Vec::new();
         for (&size, index) in self.device.queue_sizes().iter().zip(0..) {
             let notify = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).expect("an event descriptor");
             let clone = notify.try_clone().expect("an event descriptor");
-            let mut driver = DriverQueue::new(&self.guest, size, clone);
+            let mut driver = DriverQueue::with_features(&self.guest, size, features, clone);
             driver.state.ready = wanted(index);
             let interrupt = self.interrupt.clone();
             let memory = self.guest.memory();
             queues.push(
-                Queue::new(index, size, &driver.state, event_idx, memory, interrupt, notify)
-                    .expect("a queue"),
+                Queue::new(index, size, &driver.state, features, memory, interrupt, notify).expect("a queue"),
             );
             self.queues.push(driver);
         }

@@ -3,7 +3,8 @@
 //! Addresses are the driver's claims. They are checked against guest memory on each access, never before, because
 //! the memory map may change between the two.
 
-use crate::memory::{Ram, Slice};
+use crate::memory::Ram;
+use smallvec::SmallVec;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 /// One piece of a buffer.
@@ -14,6 +15,12 @@ pub struct Segment {
     /// Number of bytes.
     pub len: u32,
 }
+
+/// The pieces of a buffer. Most have few, which need no memory of their own.
+pub type Segments = SmallVec<[Segment; 4]>;
+
+/// A buffer in the form that the kernel's vectored I/O takes.
+pub type IoVecs = SmallVec<[libc::iovec; 4]>;
 
 /// The driver named memory that it does not have, or less of it than the request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,15 +44,18 @@ pub enum BufferError {
 /// Scattered bytes, consumed from the front.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Buffer {
-    segments: Vec<Segment>,
+    segments: Segments,
     /// Segments before this one are consumed.
     first: usize,
 }
 
 impl Buffer {
     /// Makes a buffer of these pieces.
-    pub fn new(segments: Vec<Segment>) -> Self {
-        Self { segments, first: 0 }
+    pub fn new(segments: impl Into<Segments>) -> Self {
+        Self {
+            segments: segments.into(),
+            first: 0,
+        }
     }
 
     /// The pieces that are left.
@@ -109,8 +119,7 @@ impl Buffer {
                 needed: at,
             });
         }
-        let mut rest = Vec::new();
-        let mut kept = Vec::new();
+        let (mut kept, mut rest) = (Segments::new(), Segments::new());
         let mut left = at;
         for segment in self.segments() {
             let here = u64::from(segment.len).min(left);
@@ -135,17 +144,10 @@ impl Buffer {
         Ok(Buffer::new(rest))
     }
 
-    /// The bytes that are left as slices of this process' memory, at most `limit` bytes of them.
-    pub fn slices<'a>(&self, ram: &'a Ram, limit: u64) -> Result<Vec<Slice<'a>>, BufferError> {
-        let mut slices = Vec::with_capacity(self.segments().len());
-        self.each_slice(ram, limit, |slice| slices.push(slice))?;
-        Ok(slices)
-    }
-
-    /// The same as [`slices`](Self::slices) in the form that the kernel's vectored I/O takes. The caller keeps the
-    /// memory map alive for as long as the pointers are in use.
-    pub fn iovecs(&self, ram: &Ram, limit: u64) -> Result<Vec<libc::iovec>, BufferError> {
-        let mut iovecs = Vec::with_capacity(self.segments().len());
+    /// The bytes that are left, at most `limit` of them, where they are in this process' memory, in the form that the
+    /// kernel's vectored I/O takes. The caller keeps the memory map alive for as long as the pointers are in use.
+    pub fn iovecs(&self, ram: &Ram, limit: u64) -> Result<IoVecs, BufferError> {
+        let mut iovecs = IoVecs::new();
         self.add_iovecs(ram, limit, |iovec| iovecs.push(iovec))?;
         Ok(iovecs)
     }
@@ -157,29 +159,19 @@ impl Buffer {
         limit: u64,
         mut add: impl FnMut(libc::iovec),
     ) -> Result<(), BufferError> {
-        self.each_slice(ram, limit, |slice| {
-            add(libc::iovec {
-                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-                iov_len: slice.len(),
-            });
-        })
-    }
-
-    fn each_slice<'a>(
-        &self,
-        ram: &'a Ram,
-        limit: u64,
-        mut with: impl FnMut(Slice<'a>),
-    ) -> Result<(), BufferError> {
         let mut left = limit;
         for segment in self.segments() {
             let len = u64::from(segment.len).min(left);
             left -= len;
             // A segment may span memory regions, then it is more than one slice. 64-bit hosts hold any u32 in a usize.
             for slice in ram.get_slices(segment.address, len as usize) {
-                with(slice.map_err(|_| BufferError::BadAddress {
+                let slice = slice.map_err(|_| BufferError::BadAddress {
                     address: segment.address.0,
-                })?);
+                })?;
+                add(libc::iovec {
+                    iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+                    iov_len: slice.len(),
+                });
             }
         }
         Ok(())

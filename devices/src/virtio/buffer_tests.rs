@@ -43,7 +43,7 @@ fn memory_that_does_not_exist_is_an_error_and_no_more() {
     let ram = guest.memory().memory();
     for address in [MEMORY_SIZE - 1, MEMORY_SIZE, u64::MAX - 1] {
         let mut buffer = Buffer::new(vec![segment(address, 16)]);
-        assert!(buffer.slices(&ram, 16).is_err(), "{address:#x}");
+        assert!(buffer.iovecs(&ram, 16).is_err(), "{address:#x}");
         assert_eq!(
             buffer.write(&ram, &[0; 16]),
             Err(BufferError::BadAddress { address })
@@ -69,10 +69,10 @@ proptest! {
                 let guest = Guest::new();
                 let ram = guest.memory().memory();
                 let bytes = |buffer: &Buffer| -> Vec<usize> {
-                    let slices = buffer.slices(&ram, u64::MAX).unwrap();
-                    slices.iter().flat_map(|slice| {
-                        let start = slice.ptr_guard().as_ptr() as usize;
-                        start..start + slice.len()
+                    let iovecs = buffer.iovecs(&ram, u64::MAX).unwrap();
+                    iovecs.iter().flat_map(|iovec| {
+                        let start = iovec.iov_base as usize;
+                        start..start + iovec.iov_len
                     }).collect()
                 };
                 prop_assert_eq!([bytes(&front), bytes(&back)].concat(), bytes(&whole));

@@ -182,7 +182,7 @@ impl Console {
                     queue.add_used(chain.head, count);
                 }
                 result => {
-                    queue.undo_pop();
+                    queue.undo_pop(chain.head);
                     let error = io::Error::last_os_error();
                     let later = matches!(
                         error.kind(),
@@ -221,7 +221,7 @@ impl Console {
                 // SAFETY: `ram` keeps the memory that the vectors name mapped during the call.
                 let count = unsafe { libc::writev(output.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as i32) };
                 if count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
-                    queue.undo_pop();
+                    queue.undo_pop(chain.head);
                     *blocked = true;
                     break 'more;
                 }

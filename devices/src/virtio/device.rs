@@ -5,7 +5,7 @@
 //! reset it may be *paused* (its worker has stopped and nothing is in flight, so it can be saved) and *resumed*.
 
 use super::config_space::ConfigSpace;
-use super::queue::{Queue, QueueState};
+use super::queue::{self, Queue, QueueState};
 use super::update::Pending;
 use super::worker::ThreadHook;
 use crate::memory::Memory;
@@ -93,6 +93,10 @@ pub trait VirtioDevice: Send {
     fn device_type(&self) -> DeviceType;
     /// Features special to the device; the transport adds the general ones (§6).
     fn features(&self) -> u64;
+    /// Features of the rings that whoever serves the queues knows.
+    fn ring_features(&self) -> u64 {
+        queue::RING_FEATURES
+    }
     /// The greatest size of each queue, each a power of two.
     fn queue_sizes(&self) -> &[u16];
     /// The device-specific configuration space.

@@ -3,7 +3,7 @@
 use super::disk::Erase;
 use super::request::Status;
 use crate::memory::Ram;
-use crate::virtio::buffer::Buffer;
+use crate::virtio::buffer::{Buffer, IoVecs};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) enum Work {
         /// To the disk.
         write: bool,
         /// Where in this process' memory.
-        iovecs: Vec<libc::iovec>,
+        iovecs: IoVecs,
         /// Vectors before this one are done.
         first: usize,
         /// Where on the disk the request began.
@@ -115,6 +115,7 @@ impl Slots {
     }
 
     /// Keeps a request. It comes back if there is no place.
+    #[allow(clippy::result_large_err, reason = "it moves on as it came")]
     pub(super) fn insert(&mut self, request: InFlight) -> Result<u64, InFlight> {
         let Some(index) = self.free.pop() else {
             return Err(request);

@@ -22,7 +22,7 @@ fn read_in_pieces(command: &[u8], piece: usize, features: u64) -> Option<Command
             len: chunk.len() as u32,
         }
     });
-    let buffer = Buffer::new(segments.collect());
+    let buffer = Buffer::new(segments.collect::<Vec<_>>());
     Command::read(buffer, &guest.memory().memory(), features)
 }
 

@@ -262,7 +262,7 @@ impl Pair {
                         self.metrics.transmitted_bytes.add(len - HEADER_LEN as u64);
                     }
                     Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                        queue.undo_pop();
+                        queue.undo_pop(chain.head);
                         self.metrics.transmit_waits.increment();
                         self.transmit_blocked = true;
                         break 'more;

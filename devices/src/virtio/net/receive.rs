@@ -98,7 +98,8 @@ impl Receiver {
     /// Puts all buffers back into the queue.
     pub(super) fn put_back(&mut self, queue: Option<&mut Queue>) {
         if let Some(queue) = queue {
-            (0..self.waiting.chains.len()).for_each(|_| queue.undo_pop());
+            let waiting = self.waiting.chains.iter().rev();
+            waiting.for_each(|(chain, _)| queue.undo_pop(chain.head));
         }
         self.forget();
     }
@@ -285,8 +286,7 @@ impl Receiver {
             // A frame has fewer than 2³² bytes.
             self.used.push((chain.head, here as u32));
         }
-        for (head, len) in self.used.drain(..) {
-            queue.add_used(head, len);
-        }
+        // A driver that saw the first buffer without the others would drop the frame.
+        queue.add_used_together(&self.used);
     }
 }

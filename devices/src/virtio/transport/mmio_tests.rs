@@ -4,8 +4,12 @@ use crate::virtio::rng::{self, Rng};
 use crate::virtio::transport::registers::status;
 use crate::virtio::worker::Virtio;
 use proptest::prelude::*;
+use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
+const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const BASE: u64 = 0xd000_0000;
 
 struct Setup {
@@ -31,8 +35,13 @@ fn write(mmio: &mut VirtioMmio, offset: u64, value: u32) {
     mmio.write(offset, &value.to_le_bytes());
 }
 
-/// What a driver does (§3.1.1) up to DRIVER_OK. Returns its queue.
+/// What a driver of all features does (§3.1.1) up to DRIVER_OK. Returns its queue.
 fn drive(setup: &mut Setup) -> DriverQueue {
+    drive_without(setup, 0)
+}
+
+/// The same without some features.
+fn drive_without(setup: &mut Setup, declined: u64) -> DriverQueue {
     let mmio = &mut setup.mmio;
     write(mmio, register::STATUS, 0);
     write(
@@ -40,11 +49,13 @@ fn drive(setup: &mut Setup) -> DriverQueue {
         register::STATUS,
         u32::from(status::ACKNOWLEDGE | status::DRIVER),
     );
+    let mut accepted = 0;
     for half in 0..2 {
         write(mmio, register::DEVICE_FEATURES_SELECT, half);
-        let features = read(mmio, register::DEVICE_FEATURES);
+        let features = read(mmio, register::DEVICE_FEATURES) & !(declined >> (32 * half)) as u32;
         write(mmio, register::DRIVER_FEATURES_SELECT, half);
         write(mmio, register::DRIVER_FEATURES, features);
+        accepted |= u64::from(features) << (32 * half);
     }
     let negotiated = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
     write(mmio, register::STATUS, u32::from(negotiated));
@@ -53,7 +64,7 @@ fn drive(setup: &mut Setup) -> DriverQueue {
     assert_eq!(read(mmio, register::QUEUE_READY), 0);
     assert_eq!(read(mmio, register::QUEUE_SIZE_MAX), 64);
     // The driver's own end is never kicked by its descriptor, but by the register.
-    let queue = DriverQueue::new(&setup.guest, 16, EventFd::new(EFD_NONBLOCK).unwrap());
+    let queue = DriverQueue::with_features(&setup.guest, 16, accepted, EventFd::new(EFD_NONBLOCK).unwrap());
     write(mmio, register::QUEUE_SIZE, 16);
     for (offset, address) in [
         (register::QUEUE_DESCRIPTOR, queue.state.descriptor_table),
@@ -93,9 +104,9 @@ fn a_driver_finds_the_device_and_gets_its_work_done() {
     );
     assert_eq!(read(&mut setup.mmio, register::VERSION), 2);
     assert_eq!(read(&mut setup.mmio, register::DEVICE_ID), 4);
-    for round in 0..3 {
-        let mut queue = drive(&mut setup);
-        assert_eq!(ask(&mut setup, &mut queue), 32, "round {round}");
+    for declined in [0, PACKED, EVENT_IDX, PACKED | EVENT_IDX] {
+        let mut queue = drive_without(&mut setup, declined);
+        assert_eq!(ask(&mut setup, &mut queue), 32, "without {declined:#x}");
         assert!(
             setup
                 .line
@@ -124,8 +135,14 @@ fn queue_notifications_are_registered_with_the_machine_while_the_device_exists()
 
 #[test]
 fn a_saved_device_goes_on_under_its_driver() {
+    for declined in [0, PACKED] {
+        goes_on_after_a_restore(declined);
+    }
+}
+
+fn goes_on_after_a_restore(declined: u64) {
     let mut setup = setup();
-    let mut queue = drive(&mut setup);
+    let mut queue = drive_without(&mut setup, declined);
     assert_eq!(ask(&mut setup, &mut queue), 32);
     setup.mmio.pause().unwrap();
     let device = setup.mmio.device().save().unwrap();

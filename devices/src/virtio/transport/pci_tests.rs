@@ -7,8 +7,12 @@ use crate::virtio::transport::registers::status;
 use crate::virtio::worker::Virtio;
 use proptest::prelude::*;
 use std::sync::Mutex;
+use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+const PACKED: u64 = 1 << VIRTIO_F_RING_PACKED;
+const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const WINDOW: std::ops::Range<u64> = 0xc000_0000..0xc100_0000;
 
 /// A guest that drives an entropy device over the bus.
@@ -89,16 +93,23 @@ impl Driver {
         list
     }
 
-    /// Up to DRIVER_OK, with MSI-X. Returns the driver's queue.
+    /// Up to DRIVER_OK, with MSI-X and all features. Returns the driver's queue.
     fn drive(&self) -> DriverQueue {
+        self.drive_without(0)
+    }
+
+    /// The same without some features.
+    fn drive_without(&self, declined: u64) -> DriverQueue {
         self.write(common::STATUS, &[0]);
         assert_eq!(self.status(), 0);
         self.write(common::STATUS, &[status::ACKNOWLEDGE | status::DRIVER]);
+        let mut accepted = 0;
         for half in 0..2u32 {
             self.write(common::DEVICE_FEATURE_SELECT, &half.to_le_bytes());
-            let features: [u8; 4] = self.read(common::DEVICE_FEATURE);
+            let features = self.read_u32(common::DEVICE_FEATURE) & !(declined >> (32 * half)) as u32;
             self.write(common::DRIVER_FEATURE_SELECT, &half.to_le_bytes());
-            self.write(common::DRIVER_FEATURE, &features);
+            self.write(common::DRIVER_FEATURE, &features.to_le_bytes());
+            accepted |= u64::from(features) << (32 * half);
         }
         let negotiated = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
         self.write(common::STATUS, &[negotiated]);
@@ -117,7 +128,8 @@ impl Driver {
         self.write(common::QUEUE_SELECT, &[0, 0]);
         self.write(common::QUEUE_VECTOR, &[1, 0]);
         assert_eq!(self.read_u16(common::QUEUE_VECTOR), 1);
-        let queue = DriverQueue::new(&self.guest, 64, EventFd::new(EFD_NONBLOCK).unwrap());
+        let queue =
+            DriverQueue::with_features(&self.guest, 64, accepted, EventFd::new(EFD_NONBLOCK).unwrap());
         self.write(
             common::QUEUE_DESCRIPTOR,
             &queue.state.descriptor_table.to_le_bytes(),
@@ -167,8 +179,8 @@ fn a_driver_finds_the_device_and_gets_its_work_done_by_message() {
     kinds.sort_unstable();
     assert_eq!(kinds, [1, 2, 3, 4, 5]);
     assert_eq!(driver.read_u16(common::QUEUE_COUNT), 1);
-    for _ in 0..3 {
-        let mut queue = driver.drive();
+    for declined in [0, PACKED, EVENT_IDX, PACKED | EVENT_IDX] {
+        let mut queue = driver.drive_without(declined);
         assert_eq!(driver.ask(&mut queue), 32);
         assert_eq!(
             driver.msi.vector(1).unwrap().message(),
@@ -266,8 +278,14 @@ fn the_bar_is_reached_by_configuration_space_too() {
 
 #[test]
 fn a_saved_device_goes_on_under_its_driver() {
+    for declined in [0, PACKED] {
+        goes_on_after_a_restore(declined);
+    }
+}
+
+fn goes_on_after_a_restore(declined: u64) {
     let mut driver = driver();
-    let mut queue = driver.drive();
+    let mut queue = driver.drive_without(declined);
     assert_eq!(driver.ask(&mut queue), 32);
     let mut device = driver.device.lock().unwrap();
     device.pause().unwrap();

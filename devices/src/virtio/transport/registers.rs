@@ -7,8 +7,7 @@ use crate::virtio::queue::{Queue, QueueState};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1};
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Device status bits (§2.1).
@@ -30,11 +29,11 @@ pub mod status {
 /// Set by workers, read by the transport as the NEEDS_RESET bit.
 pub type NeedsReset = Arc<AtomicBool>;
 
-/// All features that are offered to the drivers of a device: its own, and those of the queue code. Without VERSION_1 there
+/// All features that are offered to the drivers of a device: its own, and those of the queues. Without VERSION_1 there
 /// is no modern driver; we have no legacy interface. ACCESS_PLATFORM is left to IOMMU support.
 pub(super) fn offered(device: &dyn VirtioDevice) -> u64 {
     let own = device.features() & !(1 << VIRTIO_F_ACCESS_PLATFORM);
-    own | 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC
+    own | 1 << VIRTIO_F_VERSION_1 | device.ring_features()
 }
 
 /// What a snapshot holds of these registers.
@@ -244,7 +243,6 @@ impl Registers {
     }
 
     fn try_activate(&mut self) -> Result<(), TransportError> {
-        let event_idx = self.driver_features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
         let mut queues = Vec::new();
         for (setup, index) in self.queues.iter().zip(0..) {
             let notify = setup
@@ -258,7 +256,7 @@ impl Registers {
                 index,
                 setup.max_size,
                 &setup.state,
-                event_idx,
+                self.driver_features,
                 self.machine.memory.clone(),
                 self.interrupt.clone(),
                 notify,
@@ -342,8 +340,10 @@ impl Registers {
 
     /// The driver chooses the selected queue's size. Sizes that cannot be are ignored.
     pub fn set_queue_size(&mut self, size: u16) {
+        // Packed queues may have any size (§2.8.10.1).
+        let packed = self.driver_features & 1 << VIRTIO_F_RING_PACKED != 0;
         if let Some(queue) = self.queue_in_setup()
-            && size.is_power_of_two()
+            && (size.is_power_of_two() || packed && size > 0)
             && size <= queue.max_size
         {
             queue.state.size = size;

@@ -269,7 +269,7 @@ impl Vsock {
                 }
                 Produced::Nothing => {
                     if let Some(queue) = io.queues.get_mut(RECEIVE) {
-                        queue.undo_pop();
+                        queue.undo_pop(chain.head);
                     }
                 }
                 Produced::BadBuffer => {

@@ -17,6 +17,7 @@ pub use phases::Virtio;
 
 use super::config_space::ConfigSpace;
 use super::device::DeviceType;
+use super::queue;
 use super::update::{UpdateError, UpdateResult};
 use crate::metrics::Metrics;
 use serde::Serialize;
@@ -41,6 +42,10 @@ pub trait Backend: Send + 'static {
     /// The device's own feature bits.
     fn features(&self) -> u64 {
         0
+    }
+    /// Features of the rings that whoever serves the queues knows.
+    fn ring_features(&self) -> u64 {
+        queue::RING_FEATURES
     }
     /// The greatest size of each queue.
     fn queue_sizes(&self) -> Vec<u16>;

@@ -34,6 +34,7 @@ enum Phase<B> {
 pub struct Virtio<B: Backend> {
     device_type: DeviceType,
     features: u64,
+    ring_features: u64,
     queue_sizes: Vec<u16>,
     config: Arc<ConfigSpace>,
     metrics: Arc<dyn Metrics>,
@@ -46,6 +47,7 @@ impl<B: Backend> Virtio<B> {
         let mut device = Self {
             device_type: backend.device_type(),
             features: backend.features(),
+            ring_features: backend.ring_features(),
             queue_sizes: backend.queue_sizes(),
             config: backend.config(),
             metrics: backend.metrics(),
@@ -172,6 +174,10 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
 
     fn features(&self) -> u64 {
         self.features
+    }
+
+    fn ring_features(&self) -> u64 {
+        self.ring_features
     }
 
     fn queue_sizes(&self) -> &[u16] {

@@ -30,8 +30,8 @@ use vhost::vhost_user::{
     BackendReqHandler, Error, GpuBackend, Result, VhostUserBackendReqHandlerMut, VhostUserProtocolFeatures,
     VhostUserVirtioFeatures,
 };
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_bindings::virtio_config::{VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
+
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 /// What we offer of the protocol.
@@ -103,7 +103,9 @@ impl VhostUser {
     }
 
     fn offered(&self) -> u64 {
-        registers::offered(&*self.device) | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+        // A packed ring's place would be told by the same messages in another way.
+        let device = registers::offered(&*self.device) & !(1 << VIRTIO_F_RING_PACKED);
+        device | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
     fn ring(&mut self, index: impl TryInto<usize>) -> Result<&mut Ring> {
@@ -146,7 +148,6 @@ impl VhostUser {
                 "the driver does without VIRTIO_F_VERSION_1; legacy drivers are not served",
             ));
         }
-        let event_idx = self.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
         let ram = self.memory.memory();
         let mut queues = Vec::with_capacity(self.rings.len());
         for ((ring, &runs), index) in self.rings.iter().zip(&wanted).zip(0..) {
@@ -163,7 +164,7 @@ impl VhostUser {
                 index,
                 ring.max_size,
                 &state,
-                event_idx,
+                self.features,
                 self.memory.clone(),
                 self.calls.clone(),
                 notify,
@@ -203,6 +204,7 @@ impl VhostUser {
             used_ring,
             next_available: ring.next_available,
             next_used: u16::from_le_bytes(next_used.ok_or_else(|| failed("a used ring outside of memory"))?),
+            ..QueueState::default()
         })
     }
 
