@@ -16,7 +16,7 @@ Usage: virga-vmm --config FILE [--validate] [--start-time-us N]
   --version           print the version
   --help              print this
 
-A VM with a disk, in a file v1.json (relative paths are taken from run_dir):
+A VM with a disk, in a file v1.json (relative paths are taken from run_dir; "fd:N" is an inherited descriptor):
 
   { "name": "v1", "vcpus": 2, "memory_bytes": 134217728, "transport": "pci",
     "kernel": { "path": "/boot/vmlinux", "cmdline": "console=ttyS0 root=/dev/vda",

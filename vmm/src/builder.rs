@@ -1,6 +1,5 @@
 //! Builds a machine from its configuration: memory, KVM, devices, kernel, tables, registers.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -26,6 +25,7 @@ use crate::device_manager::{DeviceManager, DeviceThread};
 use crate::events::Events;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
+use crate::host_file::{self, Access};
 use crate::kvm::interrupts::Interrupts;
 use crate::kvm::notify::Notifications;
 use crate::kvm::processors::Processors;
@@ -201,7 +201,7 @@ fn load_kernel(memory: &Ram, config: &VmConfig) -> Result<Kernel, BuildError> {
             path: path.clone(),
             source,
         };
-        let file = File::open(&path).map_err(open)?;
+        let file = host_file::open(&path, Access::Read).map_err(open)?;
         loader::load_kernel(memory, config.memory_bytes, &file, config.kernel.protocol)
     };
     let kernel = load().map_err(|source| BuildError::Load {
@@ -228,14 +228,16 @@ fn load_initrd(
     let mut last = config.run_dir.clone();
     for (index, path) in config.kernel.initrd.iter().enumerate() {
         let path = config.resolve(path);
-        files.push(File::open(&path).map_err(|source| BuildError::Load {
-            field: format!("kernel.initrd[{index}]"),
-            path: path.clone(),
-            source: LoadError::Open {
+        files.push(
+            host_file::open(&path, Access::Read).map_err(|source| BuildError::Load {
+                field: format!("kernel.initrd[{index}]"),
                 path: path.clone(),
-                source,
-            },
-        })?);
+                source: LoadError::Open {
+                    path: path.clone(),
+                    source,
+                },
+            })?,
+        );
         last = path;
     }
     initrd::load(memory, config.memory_bytes, kernel.end, kernel.initrd_max, &files).map_err(|source| {

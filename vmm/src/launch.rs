@@ -21,12 +21,12 @@ use crate::console_log::ConsoleLog;
 use crate::control::server::Server;
 use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
 use crate::exit_signal::ExitSignal;
+use crate::host_file;
 use crate::kvm::vcpu;
 use crate::machine::{BuildError, LifeError};
 use crate::sandbox::privileges;
 use crate::sandbox::seccomp::{self, Filters, ThreadKind};
 use crate::supervisor::{Parts, Supervisor};
-use crate::unix_path;
 
 /// Name of the file that says which process this is.
 const PID_FILE: &str = "pid.json";
@@ -123,11 +123,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 fn listen(config: &VmConfig, what: &'static str, path: &Path) -> Result<UnixListener, StartError> {
     let path = config.resolve(path);
-    let listener = unix_path::bind(&path).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|source| StartError::Path { what, path, source })
+    host_file::listen(&path).map_err(|source| StartError::Path { what, path, source })
 }
 
 fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervisor, StartError> {
@@ -166,6 +162,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let sockets = sockets
         .into_iter()
         .flatten()
+        .filter(|path| !host_file::is_descriptor(path))
         .map(|path| config.resolve(path))
         .collect();
 

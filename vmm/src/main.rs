@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use vmm::args::{self, Command};
 use vmm::clock::BootClock;
-use vmm::config::{NetConfig, VmConfig};
+use vmm::config::VmConfig;
+use vmm::host_file;
 use vmm::launch;
 use vmm::log::StderrLog;
-use vmm::sandbox::privileges;
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -57,8 +57,8 @@ fn usage(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn run(config: VmConfig, clock: BootClock) -> ExitCode {
-    let inherited: Vec<_> = config.nets.iter().flat_map(NetConfig::descriptors).collect();
-    privileges::close_inherited(&inherited);
+    // SAFETY: nothing has been opened yet that is still open.
+    unsafe { host_file::keep(&config.descriptors()) };
     StderrLog::new(tracing::Level::INFO).install();
     let name = config.name.clone();
     match launch::run(config, clock) {

@@ -1,15 +1,15 @@
 //! Disks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use devices::virtio::block::{self, Block};
 
 use super::{AttachError, Made, failed};
 use crate::config::{DiskConfig, VmConfig};
+use crate::host_file::{self, Access};
 
 /// Makes a block device.
 pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachError> {
@@ -30,11 +30,12 @@ pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachE
 
 /// Opens a disk and takes a lock on it: two VMs that write to one disk destroy its file system.
 fn open_disk(path: &Path, read_only: bool) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(!read_only)
-        .custom_flags(libc::O_CLOEXEC)
-        .open(path)?;
+    let access = if read_only {
+        Access::Read
+    } else {
+        Access::ReadWrite
+    };
+    let file = host_file::open(path, access)?;
     let lock = if read_only { libc::LOCK_SH } else { libc::LOCK_EX };
     // SAFETY: the descriptor is open and the call touches no memory.
     if unsafe { libc::flock(file.as_raw_fd(), lock | libc::LOCK_NB) } != 0 {

@@ -1,12 +1,13 @@
 //! Network interfaces.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 
 use devices::virtio::net::{self, MacAddress, Net, Tap};
 
 use super::{AttachError, Made, failed};
 use crate::config::NetConfig;
+use crate::host_file;
 
 /// Ethernet's.
 const DEFAULT_MTU: u16 = 1500;
@@ -42,14 +43,10 @@ pub(super) fn make(config: &NetConfig) -> Result<Made, AttachError> {
 
 /// Takes over an inherited descriptor.
 fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: asks for the flags of a number, whether it is open or not.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err(io::Error::new(
+    host_file::take_number(fd).ok_or_else(|| {
+        io::Error::new(
             io::ErrorKind::NotFound,
             format!("descriptor {fd} is not open; pass it on to this process"),
-        ));
-    }
-    // SAFETY: the descriptor is open, `main` kept it open for this use only, and each number is used once:
-    // configurations with doubles are refused.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        )
+    })
 }

@@ -132,6 +132,17 @@ fn wrong_values_are_refused_with_field_value_and_remedy() {
         ),
         (
             "/disks",
+            serde_json::json!([{"id": "a", "path": "fd:7"}, {"id": "b", "path": "fd:7"}]),
+            "uses this descriptor",
+        ),
+        (
+            "/disks",
+            serde_json::json!([{"id": "a", "path": "fd:x"}]),
+            "`./fd:...` is a file of this name",
+        ),
+        ("/run_dir", serde_json::json!("fd:7"), "has to be a path"),
+        (
+            "/disks",
             serde_json::json!([{"id": "a", "path": "d", "serial": "é"}]),
             "20 printable ASCII",
         ),
@@ -191,6 +202,24 @@ fn too_many_devices_are_refused() {
             .unwrap_err()
             .to_string()
             .contains("25 disks and 0 nets")
+    );
+}
+
+#[test]
+fn descriptors_are_known_and_belong_to_one_part_of_the_vm() {
+    let mut value = minimal();
+    value["kernel"] = serde_json::json!({"path": "fd:9", "initrd": ["fd:8"]});
+    value["nets"] = serde_json::json!([{"id": "n", "fd": 7, "mac": "10:66:6a:00:00:01"}]);
+    value["control_socket"] = "fd:3".into();
+    let config = parse(&value).unwrap();
+    assert_eq!(config.descriptors(), [3, 7, 8, 9]);
+    assert_eq!(config.resolve(&config.kernel.path), Path::new("fd:9"));
+    value["control_socket"] = "fd:9".into();
+    assert!(
+        parse(&value)
+            .unwrap_err()
+            .to_string()
+            .contains("uses this descriptor")
     );
 }
 

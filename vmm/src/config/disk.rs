@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, refuse};
-use super::names::{Names, check_path};
+use super::names::Names;
 
 /// A virtio block device over a raw file or a block device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ use super::names::{Names, check_path};
 pub struct DiskConfig {
     /// Name of the device within the VM.
     pub id: String,
-    /// Raw image or host block device.
+    /// Raw image or host block device, or `fd:N`.
     pub path: PathBuf,
     /// Refuse writes.
     #[serde(default)]
@@ -27,7 +27,7 @@ impl DiskConfig {
     /// Checks the disk, which the document has at `field`, beside what `names` says is taken.
     pub fn check(&self, field: &str, names: &mut Names) -> Result<(), ConfigError> {
         names.take_id(&format!("{field}.id"), &self.id)?;
-        check_path(&format!("{field}.path"), &self.path)?;
+        names.take_path(&format!("{field}.path"), &self.path)?;
         if let Some(serial) = &self.serial
             && (serial.len() > 20 || !serial.chars().all(|c| c.is_ascii_graphic()))
         {

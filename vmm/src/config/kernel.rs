@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, refuse};
-use super::names::check_path;
+use super::names::Names;
 
 /// Linux' `COMMAND_LINE_SIZE` on x86, less the closing NUL.
 pub const MAX_CMDLINE_LEN: usize = 2047;
@@ -24,12 +24,12 @@ pub enum BootProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelConfig {
-    /// ELF `vmlinux` or bzImage.
+    /// ELF `vmlinux` or bzImage; a path or `fd:N`.
     pub path: PathBuf,
     /// Kernel command line.
     #[serde(default)]
     pub cmdline: String,
-    /// Initial RAM file systems. They are laid out one after the other, each at a page boundary.
+    /// Initial RAM file systems: paths or `fd:N`. They are laid out one after the other, each at a page boundary.
     #[serde(default)]
     pub initrd: Vec<PathBuf>,
     /// Boot protocol; without it, `linux64` unless only PVH is possible.
@@ -38,10 +38,10 @@ pub struct KernelConfig {
 }
 
 impl KernelConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        check_path("kernel.path", &self.path)?;
+    pub(super) fn check(&self, names: &mut Names) -> Result<(), ConfigError> {
+        names.take_path("kernel.path", &self.path)?;
         for (index, path) in self.initrd.iter().enumerate() {
-            check_path(&format!("kernel.initrd[{index}]"), path)?;
+            names.take_path(&format!("kernel.initrd[{index}]"), path)?;
         }
         let cmdline = &self.cmdline;
         if cmdline.len() > MAX_CMDLINE_LEN {

@@ -19,11 +19,13 @@ mod serial;
 mod vsock;
 
 use std::fs;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::arch::topology::Topology;
+use crate::host_file;
 pub use crate::mac::MacAddress;
 pub use cpu::CpuConfig;
 pub use disk::DiskConfig;
@@ -105,7 +107,7 @@ pub struct VmConfig {
     pub console: bool,
     /// Folder for the sockets, `pid.json` and `exit.json`.
     pub run_dir: PathBuf,
-    /// Control socket.
+    /// Control socket; a path, or `fd:N` for one that listens.
     #[serde(default = "default_control_socket")]
     pub control_socket: PathBuf,
     /// What the process gives up.
@@ -153,10 +155,10 @@ impl VmConfig {
         Ok(config)
     }
 
-    /// `path` as seen from the run directory.
+    /// `path` as seen from the run directory; descriptors (`fd:N`) stay what they are.
     #[must_use]
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.run_dir.join(path)
+        host_file::resolve(&self.run_dir, path)
     }
 
     /// The most vCPUs the VM may ever have.
@@ -187,12 +189,25 @@ impl VmConfig {
         }
         self.cpu.check(self.vcpus)?;
         self.check_memory()?;
-        self.kernel.check()?;
         check_path("run_dir", &self.run_dir)?;
-        check_path("control_socket", &self.control_socket)?;
-        self.serial.check()?;
-        self.check_devices().map(drop)?;
+        self.check_names().map(drop)?;
         self.sandbox.check()
+    }
+
+    /// Checks everything that may have a name or a descriptor which others must not have. Returns what is taken.
+    fn check_names(&self) -> Result<Names, ConfigError> {
+        let mut names = self.check_devices()?;
+        self.kernel.check(&mut names)?;
+        names.take_path("control_socket", &self.control_socket)?;
+        self.serial.check(&mut names)?;
+        Ok(names)
+    }
+
+    /// Numbers of all inherited descriptors that the configuration names.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.check_names()
+            .map_or_else(|_| Vec::new(), |names| names.descriptors().collect())
     }
 
     fn check_memory(&self) -> Result<(), ConfigError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::names::check_path;
+use super::names::{Names, check_path};
 
 /// The 16550 serial console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct SerialConfig {
     /// Where output is appended; at most 1 MiB is kept here and as much in `LOG.old`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
-    /// Unix socket on which clients attach to the console.
+    /// Unix socket on which clients attach to the console; a path, or `fd:N` for one that listens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
 }
@@ -29,11 +29,12 @@ impl Default for SerialConfig {
 }
 
 impl SerialConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for (field, path) in [("serial.log", &self.log), ("serial.socket", &self.socket)] {
-            if let Some(path) = path {
-                check_path(field, path)?;
-            }
+    pub(super) fn check(&self, names: &mut Names) -> Result<(), ConfigError> {
+        if let Some(path) = &self.log {
+            check_path("serial.log", path)?;
+        }
+        if let Some(path) = &self.socket {
+            names.take_path("serial.socket", path)?;
         }
         Ok(())
     }

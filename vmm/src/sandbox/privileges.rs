@@ -85,24 +85,3 @@ fn drop_capabilities() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
-
-/// Closes what was inherited and is not wanted: every descriptor from 3 on that is not in `keep`.
-pub fn close_inherited(keep: &[i32]) {
-    let mut keep: Vec<u32> = keep
-        .iter()
-        .filter_map(|fd| u32::try_from(*fd).ok())
-        .filter(|fd| *fd >= 3)
-        .collect();
-    keep.sort_unstable();
-    keep.dedup();
-    let mut first = 3;
-    for fd in keep.into_iter().chain([u32::MAX]) {
-        if first < fd {
-            let last = if fd == u32::MAX { fd } else { fd - 1 };
-            // SAFETY: called first thing in `main`, before any descriptor from 3 on has an owner in this process
-            // but those in `keep`, which are left open.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        }
-        first = fd.saturating_add(1);
-    }
-}
