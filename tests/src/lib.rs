@@ -4,6 +4,8 @@
 //! state directory. Dropping it takes away every instance, process and file of it,
 //! also when a test panics. Tests get the built programs by `VIRGA_DIST` (as
 //! `ci/build` lays them out) and the unmodified incus client by `VIRGA_INCUS_CLIENT`.
+//!
+//! A [`Guest`] is a Linux guest on `virga-vmm` without a daemon.
 
 #![allow(
     clippy::expect_used,
@@ -12,10 +14,12 @@
 )]
 
 mod client;
+mod guest;
 mod host;
 mod skip;
 
 pub use client::{Client, Outcome};
+pub use guest::Guest;
 pub use host::Host;
 pub use skip::{virtual_machines_run_here, why_no_virtual_machines};
 

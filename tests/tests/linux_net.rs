@@ -1,0 +1,166 @@
+//! Linux' driver on a network device with two pairs of queues; the host's end is a tap in a network of the test's own.
+
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use end_to_end::{Guest, virtual_machines_run_here};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+/// Bytes of a bulk transfer: enough for segments to grow, little enough for an emulated processor.
+const BULK: usize = 4 << 20;
+const MAC: &str = "10:66:6a:00:00:01";
+
+fn ip(words: &str) {
+    let status = Command::new("ip").args(words.split(' ')).status().expect("ip");
+    assert!(status.success(), "ip {words}");
+}
+
+/// Tells a story in a network of its own, which has a tap with two queues and the address 10.80.0.1.
+fn in_own_network(test: &'static str, story: impl FnOnce() + Send + 'static) {
+    if !virtual_machines_run_here(test) {
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        ip("tuntap add dev tap0 mode tap multi_queue");
+        ip("address add 10.80.0.1/24 dev tap0");
+        ip("link set tap0 mtu 1400 up");
+        story();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A guest with two vCPUs and a card; `script` runs once the card is up.
+fn guest(script: &str) -> Guest {
+    let script = format!(
+        "ip link set eth0 up; ip address add 10.80.0.2/24 dev eth0
+        {script}
+        poweroff -f"
+    );
+    Guest::start(&script, |config| {
+        config["vcpus"] = json!(2);
+        config["nets"] = json!([{"id": "eth0", "tap": "tap0", "mac": MAC, "mtu": 1400, "queue_pairs": 2}]);
+    })
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    let mut sum = Command::new("md5sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("md5sum");
+    // Dropping the pipe ends the input.
+    let written = sum.stdin.take().expect("a pipe").write_all(bytes);
+    written.expect("write to md5sum");
+    let output = sum.wait_with_output().expect("wait for md5sum");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.split(' ').next().expect("a sum").to_owned()
+}
+
+fn counter(metrics: &Value, name: &str) -> u64 {
+    metrics[name].as_u64().expect("a counter")
+}
+
+#[test]
+fn linux_moves_data_both_ways_over_two_pairs_of_queues() {
+    in_own_network("linux_moves_data_both_ways_over_two_pairs_of_queues", || {
+        let listener = TcpListener::bind("10.80.0.1:5000").expect("listen");
+        let data: Vec<u8> = (0..BULK).map(|index| (index * 7 / 5) as u8).collect();
+        let mut guest = guest(
+            "echo mtu $(cat /sys/class/net/eth0/mtu) queues $(ls /sys/class/net/eth0/queues)
+            ping -c 2 -W 10 10.80.0.1
+            nc 10.80.0.1 5000 </dev/null >/in; md5sum </in
+            nc 10.80.0.1 5000 </in & nc 10.80.0.1 5000 </in & wait; echo sent; sleep 1000",
+        );
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(&data).expect("send to the guest");
+        drop(stream);
+        let streams = [(); 2].map(|()| listener.accept().expect("a connection").0);
+        let sent = streams.map(|mut stream| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).expect("receive from the guest");
+                bytes
+            })
+        });
+        for bytes in sent {
+            assert_eq!(bytes.join().expect("received"), data);
+        }
+        guest.wait_for("sent");
+        let console = guest.console();
+        assert!(
+            console.contains("mtu 1400 queues rx-0 rx-1 tx-0 tx-1"),
+            "{console}"
+        );
+        assert!(console.contains("2 packets received"), "{console}");
+        assert!(console.contains(&checksum(&data)), "{console}");
+        let client = guest.client();
+        let driver = client
+            .update_device("eth0", &json!({}))
+            .expect("the state of the device")["driver"]
+            .clone();
+        assert_eq!(driver["active_pairs"], 2);
+        // Linux sees its own frames and those of its groups, once it is up.
+        assert_eq!(driver["filter"]["promiscuous"], false, "{driver}");
+        assert_ne!(driver["filter"]["multicast"]["addresses"], json!([]), "{driver}");
+        let metrics = client.metrics().expect("metrics").devices["eth0"].clone();
+        for (bytes, frames) in [
+            ("received_bytes", "received_frames"),
+            ("transmitted_bytes", "transmitted_frames"),
+        ] {
+            // Segmentation is left to the host, and the host leaves it to the guest.
+            let mean = counter(&metrics, bytes) / counter(&metrics, frames);
+            assert!(mean > 2000, "{mean} {bytes} a frame: {metrics}");
+        }
+        for pair in 0..2 {
+            assert!(
+                counter(&metrics["pairs"][pair], "transmitted_frames") > 0,
+                "{metrics}"
+            );
+        }
+        assert_eq!(
+            (
+                counter(&metrics, "receive_drops"),
+                counter(&metrics, "transmit_drops")
+            ),
+            (0, 0)
+        );
+    });
+}
+
+#[test]
+fn linux_sees_the_cable_and_tells_the_card_what_it_wants() {
+    in_own_network("linux_sees_the_cable_and_tells_the_card_what_it_wants", || {
+        let mut guest = guest(
+            "carrier() { while [ $(cat /sys/class/net/eth0/carrier) != $1 ]; do sleep 0.1; done; echo carrier $1; }
+            carrier 1; carrier 0; carrier 1
+            ip link set eth0 address 02:00:00:00:00:05; ping -c 1 -W 10 10.80.0.1
+            ip link set eth0 promisc on; echo changed; sleep 1000",
+        );
+        let client = guest.client();
+        guest.wait_for("carrier 1");
+        let update = |update: Value| client.update_device("eth0", &update).expect("an update");
+        assert_eq!(update(json!({"link_up": false}))["link_up"], false);
+        guest.wait_for("carrier 0");
+        update(json!({"link_up": true}));
+        guest.wait_for("changed");
+        let console = guest.console();
+        assert!(console.contains("1 packets received"), "{console}");
+        let filter = update(json!({}))["driver"]["filter"].clone();
+        assert_eq!(filter["mac"], json!([2, 0, 0, 0, 0, 5]));
+        guest.until("promiscuous mode", |_| {
+            (update(json!({}))["driver"]["filter"]["promiscuous"] == true).then_some(())
+        });
+        // The driver takes note of the request once it has announced itself.
+        assert_eq!(update(json!({"announce": true}))["driver"]["announce"], true);
+        guest.until("the announcement", |_| {
+            (update(json!({}))["driver"]["announce"] == false).then_some(())
+        });
+    });
+}
