@@ -36,7 +36,7 @@ fn links_and_queues_that_do_not_fit_are_refused() {
         (json!({"fd": 5, "fds": [6]}), "give either"),
         (
             json!({"fds": [5, 5]}),
-            "`nets[0].fds[1]` is 5: another device uses this descriptor",
+            "`nets[0].fds[1]` is 5: another part of the VM uses this descriptor",
         ),
         (json!({"fds": [2, 5]}), "`nets[0].fds[0]` is 2"),
         (
