@@ -132,6 +132,10 @@ impl VirtioDevice for Managed {
         self.device.as_ref().map_or(0, |device| device.features())
     }
 
+    fn ring_features(&self) -> u64 {
+        self.device.as_ref().map_or(0, |device| device.ring_features())
+    }
+
     fn queue_sizes(&self) -> &[u16] {
         self.device.as_ref().map_or(&[], |device| device.queue_sizes())
     }
@@ -152,6 +156,13 @@ impl VirtioDevice for Managed {
 
     fn reset(&mut self) {
         let _ = self.away("reset", |device| device.reset());
+    }
+
+    fn refresh(&mut self) {
+        // It only leaves a message to the workers.
+        if let Some(device) = &mut self.device {
+            device.refresh();
+        }
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {

@@ -8,6 +8,7 @@ use crate::interrupt::{MsiController, MsiVector};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Capability id.
 const CAPABILITY_ID: u8 = 0x11;
@@ -137,6 +138,14 @@ impl Msix {
         }
     }
 
+    /// The descriptor whose signal sends a vector's message, whatever the guest makes of the vector later: signals of a
+    /// masked one wait in the descriptor.
+    pub fn eventfd(&self, vector: u16) -> Option<EventFd> {
+        let inner = self.lock();
+        let vector = inner.vectors.get(usize::from(vector))?;
+        vector.message.eventfd()?.try_clone().ok()
+    }
+
     /// The guest reads the table. Accesses are aligned and of 4 or 8 bytes (§6.8.2); others read as zero.
     pub fn read_table(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
@@ -189,7 +198,8 @@ impl Msix {
 
     /// The guest reads the pending bits.
     pub fn read_pending(&self, offset: u64, data: &mut [u8]) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.collect();
         for (index, byte) in data.iter_mut().enumerate() {
             let first = (offset as usize).saturating_add(index).saturating_mul(8);
             let bits = inner.vectors.iter().skip(first).take(8).zip(0u8..);
@@ -199,7 +209,8 @@ impl Msix {
 
     /// What a snapshot holds.
     pub fn save(&self) -> MsixState {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.collect();
         MsixState {
             entries: inner.vectors.iter().map(|vector| vector.entry).collect(),
             pending: inner.vectors.iter().map(|vector| vector.pending).collect(),
@@ -226,6 +237,16 @@ impl Msix {
 }
 
 impl Inner {
+    /// Notes which masked vectors have been signalled past this struct, by their descriptors.
+    fn collect(&mut self) {
+        for vector in &mut self.vectors {
+            // A masked vector's descriptor is connected to nothing that would read it.
+            if vector.told.2 && vector.message.eventfd().is_some_and(|event| event.read().is_ok()) {
+                vector.pending = true;
+            }
+        }
+    }
+
     /// Tells the machine about a vector's message if that changed, and sends what waited for the mask to go away.
     fn follow(&mut self, index: usize) {
         let masked_all = self.control & ENABLE == 0 || self.control & FUNCTION_MASK != 0;

@@ -85,6 +85,27 @@ fn the_capability_tells_where_the_table_is() {
 }
 
 #[test]
+fn signals_past_a_masked_vector_are_pending_and_those_past_an_unmasked_one_are_not_touched() {
+    let (msix, _) = msix();
+    msix.set_control(ENABLE);
+    let pending = |msix: &Msix| {
+        let mut bits = [0; 8];
+        msix.read_pending(0, &mut bits);
+        bits[0]
+    };
+    let event = msix.eventfd(1).unwrap();
+    event.write(1).unwrap();
+    assert_eq!(pending(&msix), 0b10);
+    assert!(msix.save().pending[1]);
+    program(&msix, 1, 0xfee0_0000, 0x42, 0);
+    assert_eq!(pending(&msix), 0);
+    event.write(1).unwrap();
+    assert_eq!(pending(&msix), 0);
+    assert_eq!(event.read().unwrap(), 1, "the machine's to read");
+    assert!(msix.eventfd(99).is_none());
+}
+
+#[test]
 fn a_saved_table_sends_what_was_pending_once_it_is_unmasked() {
     let (msix, _) = msix();
     msix.set_control(ENABLE);

@@ -25,13 +25,8 @@ impl Default for Guest {
 
 #[allow(clippy::expect_used, reason = "tests fail by panic")]
 impl Guest {
-    /// Makes empty memory.
+    /// Makes empty memory, which another process could map by its descriptor.
     pub fn new() -> Self {
-        Self::with(Ram::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).expect("guest memory"))
-    }
-
-    /// Makes empty memory that another process could map by its descriptor.
-    pub fn shared() -> Self {
         // SAFETY: the name is a C string, and the descriptor is fresh and nobody else has it.
         let file =
             unsafe { File::from_raw_fd(libc::memfd_create(c"test-guest".as_ptr(), libc::MFD_CLOEXEC)) };
@@ -42,6 +37,11 @@ impl Guest {
             Some(FileOffset::new(file, 0)),
         );
         Self::with(Ram::from_ranges_with_files([range]).expect("guest memory"))
+    }
+
+    /// Makes empty memory that only this process can have.
+    pub fn private() -> Self {
+        Self::with(Ram::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).expect("guest memory"))
     }
 
     fn with(ram: Ram) -> Self {

@@ -28,8 +28,13 @@ impl Harness {
 
     /// The same with a device that exists already.
     pub fn with_device(device: Box<dyn VirtioDevice>, features: u64) -> Self {
+        Self::with_guest(Guest::new(), device, features)
+    }
+
+    /// The same in memory that exists already.
+    pub fn with_guest(guest: Guest, device: Box<dyn VirtioDevice>, features: u64) -> Self {
         let mut harness = Self {
-            guest: Guest::new(),
+            guest,
             device,
             queues: Vec::new(),
             interrupt: Arc::default(),

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Counts interrupts and wakes who waits for them.
 #[derive(Default)]
@@ -18,9 +18,15 @@ pub struct TestInterrupt {
     changed: Condvar,
     config: AtomicU64,
     needs_reset: AtomicBool,
+    direct: Mutex<Option<EventFd>>,
 }
 
 impl TestInterrupt {
+    /// Lets queues be interrupted by this descriptor, without a call.
+    pub fn set_direct(&self, event: Option<EventFd>) {
+        *self.direct.lock().unwrap_or_else(PoisonError::into_inner) = event;
+    }
+
     fn raise(&self) {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
@@ -59,6 +65,11 @@ impl TestInterrupt {
 impl Interrupt for TestInterrupt {
     fn queue(&self, _index: u16) {
         self.raise();
+    }
+
+    fn queue_eventfd(&self, _index: u16) -> Option<EventFd> {
+        let direct = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        direct.as_ref()?.try_clone().ok()
     }
 
     fn config(&self) {
@@ -145,10 +156,21 @@ impl MsiController for TestMsi {
 }
 
 /// A vector.
-#[derive(Default)]
 pub struct TestVector {
     message: Mutex<Option<(u64, u32, bool)>>,
     interrupt: TestInterrupt,
+    event: EventFd,
+}
+
+#[allow(clippy::expect_used, reason = "tests fail by panic")]
+impl Default for TestVector {
+    fn default() -> Self {
+        Self {
+            message: Mutex::default(),
+            interrupt: TestInterrupt::default(),
+            event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).expect("an event descriptor"),
+        }
+    }
 }
 
 impl TestVector {
@@ -175,6 +197,6 @@ impl MsiVector for TestVector {
     }
 
     fn eventfd(&self) -> Option<&EventFd> {
-        None
+        Some(&self.event)
     }
 }

@@ -12,6 +12,7 @@ use crate::memory::Memory;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
+use vmm_sys_util::eventfd::EventFd;
 
 /// Virtio device ids (virtio 1.3 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +29,19 @@ pub enum DeviceType {
     Rng = 4,
     /// Socket device (§5.10).
     Vsock = 19,
+    /// File system (§5.11).
+    FileSystem = 26,
 }
 
 /// How a device tells its driver that something happened. Transports implement it.
 pub trait Interrupt: Send + Sync {
     /// The device has used buffers of the queue with this index.
     fn queue(&self, index: u16);
+    /// A descriptor whose signal is an interrupt for that queue, for back ends in the host's kernel or in other processes;
+    /// nothing if code of ours has to run for one. Holds until [`VirtioDevice::refresh`] says otherwise.
+    fn queue_eventfd(&self, _index: u16) -> Option<EventFd> {
+        None
+    }
     /// The device's configuration space has changed.
     fn config(&self);
     /// The device met something it cannot recover from without the driver (§2.1.2, DEVICE_NEEDS_RESET).
@@ -112,6 +120,9 @@ pub trait VirtioDevice: Send {
     fn pause(&mut self) -> Result<(), DeviceError>;
     /// Goes on after [`pause`](Self::pause). Does nothing unless the device is paused.
     fn resume(&mut self) -> Result<(), DeviceError>;
+    /// What the activation gave has changed: the map of guest memory, or the descriptor of a queue's interrupts. Only
+    /// devices whose queues are served elsewhere have to be told; whoever works on a queue sees the change by itself.
+    fn refresh(&mut self) {}
     /// Changes something while the guest runs, in any phase; the document is of the device's own type.
     fn update(&mut self, update: serde_json::Value) -> Pending;
     /// What the device needs to be made again, as JSON of its own `State` type. The device must not be running.

@@ -11,5 +11,6 @@ pub mod rate_limiter;
 pub mod rng;
 pub mod transport;
 pub mod update;
+pub mod vhost;
 pub mod vsock;
 pub mod worker;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -84,17 +84,28 @@ impl Letter {
     }
 }
 
+/// What a worker finds in its mailbox.
+#[derive(Default)]
+pub(super) struct Post {
+    /// Updates, in order.
+    pub(super) letters: VecDeque<Letter>,
+    /// Something of what the activation gave has changed.
+    pub(super) refresh: bool,
+    /// The worker shall stop.
+    pub(super) stop: bool,
+}
+
 #[derive(Default)]
 struct Inner {
-    letters: VecDeque<Letter>,
-    stop: bool,
+    post: Post,
     closed: bool,
 }
 
-/// What its device tells a worker: updates, and to stop.
+/// What its device tells a worker.
 pub(super) struct Mailbox {
     event: EventFd,
     inner: Mutex<Inner>,
+    closed: Condvar,
 }
 
 impl Mailbox {
@@ -102,6 +113,7 @@ impl Mailbox {
         Ok(Self {
             event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             inner: Mutex::default(),
+            closed: Condvar::new(),
         })
     }
 
@@ -121,35 +133,50 @@ impl Mailbox {
 
     /// Tells the worker to stop once it has read what came before.
     pub(super) fn stop(&self) {
-        self.lock().stop = true;
+        self.lock().post.stop = true;
+        self.wake();
+    }
+
+    /// Tells the worker that something of what the activation gave has changed.
+    pub(super) fn refresh(&self) {
+        self.lock().post.refresh = true;
         self.wake();
     }
 
     /// Gives the worker an update.
     pub(super) fn post(&self, update: Value) -> Pending {
         let mut inner = self.lock();
-        if inner.closed || inner.letters.len() >= MAX_WAITING {
+        if inner.closed || inner.post.letters.len() >= MAX_WAITING {
             return Pending::now(Err(UpdateError::NoAnswer));
         }
         let (reply, receiver) = sync_channel(1);
-        inner.letters.push_back(Letter { update, reply });
+        inner.post.letters.push_back(Letter { update, reply });
         drop(inner);
         self.wake();
         Pending(receiver)
     }
 
-    /// Worker: takes what has come, and whether to stop afterwards.
-    pub(super) fn collect(&self) -> (VecDeque<Letter>, bool) {
+    /// Worker: takes what has come.
+    pub(super) fn collect(&self) -> Post {
         // Fails only when it is not signalled.
         let _ = self.event.read();
-        let mut inner = self.lock();
-        (std::mem::take(&mut inner.letters), inner.stop)
+        std::mem::take(&mut self.lock().post)
     }
 
     /// Worker: reads no more. Whoever waits for an answer learns it.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.letters.clear();
+        inner.post.letters.clear();
+        self.closed.notify_all();
+    }
+
+    /// Waits until the worker reads no more. Returns whether it came to that.
+    pub(super) fn wait_until_closed(&self, timeout: Duration) -> bool {
+        let waited = self
+            .closed
+            .wait_timeout_while(self.lock(), timeout, |inner| !inner.closed);
+        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.closed
     }
 }

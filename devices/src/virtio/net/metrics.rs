@@ -40,13 +40,20 @@ impl PairMetrics {
     }
 }
 
-/// Counters of a card: the sums of its pairs, and if there are several, each pair by itself in `pairs`.
-#[derive(Debug, Default)]
-pub struct NetMetrics {
-    /// Commands of the control queue that were carried out.
+/// Counters of the control queue.
+#[derive(Debug, Default, Serialize)]
+pub struct CommandMetrics {
+    /// Commands that were carried out.
     pub commands: Counter,
     /// Commands that were refused.
     pub refused_commands: Counter,
+}
+
+/// Counters of a card: the sums of its pairs, and if there are several, each pair by itself in `pairs`.
+#[derive(Debug, Default)]
+pub struct NetMetrics {
+    /// The control queue.
+    pub commands: CommandMetrics,
     /// The pairs, in order.
     pub pairs: Vec<Arc<PairMetrics>>,
 }
@@ -78,8 +85,8 @@ impl Serialize for NetMetrics {
         for (name, sum) in sums {
             map.serialize_entry(name, &sum)?;
         }
-        map.serialize_entry("commands", &self.commands)?;
-        map.serialize_entry("refused_commands", &self.refused_commands)?;
+        map.serialize_entry("commands", &self.commands.commands)?;
+        map.serialize_entry("refused_commands", &self.commands.refused_commands)?;
         if pairs.len() > 1 {
             map.serialize_entry("pairs", &pairs)?;
         }

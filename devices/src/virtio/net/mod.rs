@@ -14,22 +14,23 @@ mod pair;
 mod receive;
 mod shared;
 pub mod tap;
+mod vhost;
 
 pub use mac::MacAddress;
 pub use metrics::{NetMetrics, PairMetrics};
 pub use shared::DriverState;
 pub use tap::{Tap, TapError};
+pub use vhost::{VhostNet, VhostNetError};
 
 use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::rate_limiter::Limits;
-use crate::virtio::update::{self, UpdateError, UpdateResult};
+use crate::virtio::update::{self, UpdateResult};
 use crate::virtio::worker::{Backend, Io};
-use control::Command;
 use pair::Pair;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::Shared;
 use std::io;
 use std::sync::Arc;
@@ -141,15 +142,9 @@ pub struct Net {
 impl Net {
     /// Makes a network card with a pair of queues for each queue of the host's link.
     pub fn new(config: Config, taps: Vec<Tap>) -> Result<Self, NetError> {
-        if config.mtu < MTU_MIN {
-            return Err(NetError::Mtu(config.mtu));
-        }
-        let pairs = match u16::try_from(taps.len()) {
-            Ok(pairs @ 1..=MAX_QUEUE_PAIRS) => pairs,
-            _ => return Err(NetError::Pairs(taps.len())),
-        };
-        let metrics = Arc::new(NetMetrics::new(pairs));
         let shared = Arc::new(Shared::new(taps, &config)?);
+        let pairs = shared.pairs();
+        let metrics = Arc::new(NetMetrics::new(pairs));
         let of_pair = |index, siblings| Self {
             config: config.clone(),
             shared: shared.clone(),
@@ -163,32 +158,9 @@ impl Net {
 
     /// Makes the device again as it was saved.
     pub fn restore(state: State, taps: Vec<Tap>) -> Result<Self, NetError> {
-        let net = Self::new(state.config, taps)?;
-        let (own, active) = (net.shared.pairs(), state.driver.active_pairs);
-        if state.queue_pairs != own || !(1..=own).contains(&active) {
-            return Err(NetError::SavedPairs {
-                saved: state.queue_pairs,
-                active,
-                own,
-            });
-        }
-        net.shared.set_driver(state.driver);
-        net.shared.set_link(state.link_up);
+        let net = Self::new(state.config.clone(), taps)?;
+        net.shared.restore(state)?;
         Ok(net)
-    }
-
-    fn serve_commands(&mut self, io: &mut Io) {
-        let (features, shared, metrics) = (io.features, &self.shared, &self.metrics);
-        io.serve(CONTROL, COMMAND_BUDGET, |chain, ram| {
-            let command = Command::read(std::mem::take(&mut chain.readable), ram, features);
-            let done = command.is_some_and(|command| shared.execute(command, features));
-            let (answer, counter) = match done {
-                true => (control::OK, &metrics.commands),
-                false => (control::ERR, &metrics.refused_commands),
-            };
-            counter.increment();
-            u32::from(chain.writable.write(ram, &[answer]).is_ok())
-        });
     }
 }
 
@@ -238,7 +210,9 @@ impl Backend for Net {
         match queue {
             RECEIVE => self.pair.receive(io),
             TRANSMIT => self.pair.transmit(io),
-            CONTROL if io.has_feature(features::CTRL_VQ) => self.serve_commands(io),
+            CONTROL if io.has_feature(features::CTRL_VQ) => {
+                self.shared.serve_commands(CONTROL, io, &self.metrics.commands)
+            }
             // A driver that knows of one pair has set up more.
             _ => {}
         }
@@ -253,33 +227,7 @@ impl Backend for Net {
     }
 
     fn update(&mut self, update: Value, io: Option<&mut Io>) -> UpdateResult {
-        let update: Update = update::parse(update)?;
-        if let Some(limits) = update.limits {
-            self.shared
-                .set_limits(limits)
-                .map_err(|source| UpdateError::Failed {
-                    what: "get a timer for the limits",
-                    source,
-                })?;
-        }
-        let mut changed = update.link_up.is_some_and(|up| self.shared.set_link(up));
-        if update.announce {
-            let announces = |io: &&mut Io| io.has_feature(features::GUEST_ANNOUNCE);
-            if !io.as_ref().is_some_and(announces) {
-                let reason = "the guest's driver does not announce itself when asked, or is not there";
-                return Err(UpdateError::Refused(reason.to_owned()));
-            }
-            self.shared.ask_to_announce();
-            changed = true;
-        }
-        if let Some(io) = io.filter(|_| changed) {
-            io.interrupt.config();
-        }
-        Ok(json!({
-            "link_up": self.shared.link_up(),
-            "limits": self.shared.limits(),
-            "driver": &*self.shared.driver(),
-        }))
+        self.shared.update(update::parse(update)?, io)
     }
 
     fn reset(&mut self) {
@@ -290,15 +238,7 @@ impl Backend for Net {
     }
 
     fn save(&self) -> State {
-        State {
-            config: Config {
-                limits: self.shared.limits(),
-                ..self.config.clone()
-            },
-            queue_pairs: self.shared.pairs(),
-            link_up: self.shared.link_up(),
-            driver: self.shared.driver().clone(),
-        }
+        self.shared.save(&self.config)
     }
 }
 

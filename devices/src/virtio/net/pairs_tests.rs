@@ -5,6 +5,7 @@ use super::tests::{config, frame, with_header};
 use super::*;
 use crate::testing::{Harness, PATIENCE, Part};
 use header::HEADER_LEN;
+use serde_json::json;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 

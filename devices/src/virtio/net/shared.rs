@@ -1,15 +1,19 @@
 //! What all pairs of queues of a card have in common: what the driver has set by commands of the control queue, and what
 //! the host has set while the card works. The pairs' threads read it, whoever changes it wakes them.
 
-use super::control::Command;
+use super::control::{self, Command};
 use super::features;
 use super::filter::{Filter, is_multicast};
 use super::mac::MacAddress;
+use super::metrics::CommandMetrics;
 use super::tap::{Offloads, Tap};
-use super::{Config, NetError, NetLimits};
+use super::{COMMAND_BUDGET, Config, MAX_QUEUE_PAIRS, MTU_MIN, NetError, NetLimits, State, Update};
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::rate_limiter::RateLimiter;
+use crate::virtio::update::{UpdateError, UpdateResult};
+use crate::virtio::worker::Io;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -90,7 +94,13 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(taps: Vec<Tap>, config: &Config) -> Result<Self, NetError> {
         let &Config { mac, mtu, limits } = config;
-        let pairs = u16::try_from(taps.len()).unwrap_or(u16::MAX);
+        if mtu < MTU_MIN {
+            return Err(NetError::Mtu(mtu));
+        }
+        let pairs = match u16::try_from(taps.len()) {
+            Ok(pairs @ 1..=MAX_QUEUE_PAIRS) => pairs,
+            _ => return Err(NetError::Pairs(taps.len())),
+        };
         let words = [STATUS_LINK_UP, pairs, mtu].map(u16::to_le_bytes);
         let wake = |_: &Tap| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         Ok(Self {
@@ -109,7 +119,7 @@ impl Shared {
 
     /// Number of pairs.
     pub(super) fn pairs(&self) -> u16 {
-        // As many as taps, which `Net::new` limits.
+        // As many as taps, whose number was checked.
         self.taps.len() as u16
     }
 
@@ -248,6 +258,77 @@ impl Shared {
             Command::Offloads(offloads) => return self.set_offloads(offloads, accepted),
         }
         true
+    }
+
+    /// Serves the control queue.
+    pub(super) fn serve_commands(&self, queue: usize, io: &mut Io, metrics: &CommandMetrics) {
+        let features = io.features;
+        io.serve(queue, COMMAND_BUDGET, |chain, ram| {
+            let command = Command::read(std::mem::take(&mut chain.readable), ram, features);
+            let done = command.is_some_and(|command| self.execute(command, features));
+            let (answer, counter) = match done {
+                true => (control::OK, &metrics.commands),
+                false => (control::ERR, &metrics.refused_commands),
+            };
+            counter.increment();
+            u32::from(chain.writable.write(ram, &[answer]).is_ok())
+        });
+    }
+
+    /// Makes a change from outside. The answer says what holds now.
+    pub(super) fn update(&self, update: Update, io: Option<&mut Io>) -> UpdateResult {
+        if let Some(limits) = update.limits {
+            self.set_limits(limits).map_err(|source| UpdateError::Failed {
+                what: "get a timer for the limits",
+                source,
+            })?;
+        }
+        let mut changed = update.link_up.is_some_and(|up| self.set_link(up));
+        if update.announce {
+            let announces = |io: &&mut Io| io.has_feature(features::GUEST_ANNOUNCE);
+            if !io.as_ref().is_some_and(announces) {
+                let reason = "the guest's driver does not announce itself when asked, or is not there";
+                return Err(UpdateError::Refused(reason.to_owned()));
+            }
+            self.ask_to_announce();
+            changed = true;
+        }
+        if let Some(io) = io.filter(|_| changed) {
+            io.interrupt.config();
+        }
+        Ok(json!({
+            "link_up": self.link_up(),
+            "limits": self.limits(),
+            "driver": &*self.driver(),
+        }))
+    }
+
+    /// What a snapshot holds of a card with this configuration.
+    pub(super) fn save(&self, config: &Config) -> State {
+        State {
+            config: Config {
+                limits: self.limits(),
+                ..config.clone()
+            },
+            queue_pairs: self.pairs(),
+            link_up: self.link_up(),
+            driver: self.driver().clone(),
+        }
+    }
+
+    /// Takes over what a snapshot holds, apart from the configuration.
+    pub(super) fn restore(&self, state: State) -> Result<(), NetError> {
+        let (own, active) = (self.pairs(), state.driver.active_pairs);
+        if state.queue_pairs != own || !(1..=own).contains(&active) {
+            return Err(NetError::SavedPairs {
+                saved: state.queue_pairs,
+                active,
+                own,
+            });
+        }
+        self.set_driver(state.driver);
+        self.set_link(state.link_up);
+        Ok(())
     }
 
     fn set_offloads(&self, offloads: u64, accepted: u64) -> bool {

@@ -25,6 +25,9 @@ use vmm_sys_util::eventfd::EventFd;
 pub const RING_FEATURES: u64 =
     1 << VIRTIO_RING_F_INDIRECT_DESC | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_F_RING_PACKED;
 
+/// The same for split rings only, which are all that back ends elsewhere are offered.
+pub const SPLIT_FEATURES: u64 = RING_FEATURES & !(1 << VIRTIO_F_RING_PACKED);
+
 /// Where a queue lies and how far it has come: what the driver programmed, and what a snapshot holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

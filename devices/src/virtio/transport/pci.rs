@@ -99,7 +99,7 @@ pub struct VirtioPci {
 fn class(device_type: DeviceType) -> [u8; 3] {
     match device_type {
         DeviceType::Net => [0x02, 0x00, 0x00],
-        DeviceType::Block => [0x01, 0x80, 0x00],
+        DeviceType::Block | DeviceType::FileSystem => [0x01, 0x80, 0x00],
         DeviceType::Console => [0x07, 0x80, 0x00],
         DeviceType::Vsock => [0x02, 0x80, 0x00],
         DeviceType::Rng => [0xff, 0x00, 0x00],
@@ -317,8 +317,12 @@ impl VirtioPci {
             common::QUEUE_SELECT => registers.select_queue(value as u16),
             common::QUEUE_SIZE => registers.set_queue_size(value as u16),
             common::QUEUE_VECTOR => {
-                if let Some(vector) = self.selected_vector() {
-                    vector.store(self.checked_vector(value as u16), Ordering::Release);
+                let new = self.checked_vector(value as u16);
+                let old = self
+                    .selected_vector()
+                    .map(|vector| vector.swap(new, Ordering::AcqRel));
+                if old.is_some_and(|old| old != new) {
+                    self.registers.device_mut().refresh();
                 }
             }
             // The driver must not write zero here (§4.1.4.3.2).

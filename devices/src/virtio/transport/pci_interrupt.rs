@@ -6,6 +6,7 @@ use crate::pci::msix::Msix;
 use crate::virtio::device::Interrupt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use vmm_sys_util::eventfd::EventFd;
 
 /// "No vector" (§4.1.5.1.2).
 pub(super) const NO_VECTOR: u16 = 0xffff;
@@ -52,6 +53,14 @@ impl Interrupt for MsixInterrupt {
     fn queue(&self, index: u16) {
         if let Some(vector) = self.queue_vectors.get(usize::from(index)) {
             self.raise(1, vector);
+        }
+    }
+
+    fn queue_eventfd(&self, index: u16) -> Option<EventFd> {
+        let vector = self.queue_vectors.get(usize::from(index))?;
+        match vector.load(Ordering::Acquire) {
+            NO_VECTOR => None,
+            vector => self.msix.eventfd(vector),
         }
     }
 

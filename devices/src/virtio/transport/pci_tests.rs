@@ -1,5 +1,6 @@
 use super::*;
 use crate::bus::BusDevice;
+use crate::interrupt::MsiVector;
 use crate::pci::PciBus;
 use crate::testing::{DriverQueue, Guest, Notifications, Part, TestMsi, machine};
 use crate::virtio::rng::{self, Rng};
@@ -201,6 +202,22 @@ fn without_messages_the_interrupt_status_tells_and_reading_clears_it() {
     let vector = driver.msi.vector(1).unwrap();
     assert!(vector.interrupt().wait(|| driver.read::<1>(ISR) == [1]));
     assert_eq!((driver.read::<1>(ISR), queue.poll().unwrap().1), ([0], 8));
+}
+
+#[test]
+fn the_descriptor_of_a_queues_interrupts_follows_its_vector() {
+    use crate::virtio::device::Interrupt;
+    let driver = driver();
+    driver.drive();
+    let signal = || driver.device.lock().unwrap().interrupt.queue_eventfd(0);
+    for vector in [1, 0, 1] {
+        driver.write(common::QUEUE_VECTOR, &[vector, 0]);
+        signal().unwrap().write(1).unwrap();
+        let vector = driver.msi.vector(vector.into()).unwrap();
+        assert_eq!(vector.eventfd().unwrap().read().unwrap(), 1);
+    }
+    driver.write(common::QUEUE_VECTOR, &[0xff, 0xff]);
+    assert!(signal().is_none());
 }
 
 #[test]

@@ -28,6 +28,9 @@ use vmm_sys_util::epoll::EventSet;
 /// stops the device before it has seen anything of the guest.
 pub type ThreadHook = Arc<dyn Fn(&str) -> std::io::Result<()> + Send + Sync>;
 
+/// Ends what a backend waits for; see [`Backend::interrupter`].
+pub type Interrupter = Arc<dyn Fn() + Send + Sync>;
+
 /// A hook that does nothing.
 pub fn no_hook() -> ThreadHook {
     Arc::new(|_| Ok(()))
@@ -66,6 +69,16 @@ pub trait Backend: Send + 'static {
     fn group(&self, _queue: u16, _features: u64) -> usize {
         0
     }
+    /// Whether this queue is served here, on the worker. Of others the worker takes no notifications; they are for whoever
+    /// the backend gave their descriptors to.
+    fn serves(&self, _queue: u16, _features: u64) -> bool {
+        true
+    }
+    /// What ends a call in which the backend waits for someone else, from another thread. It is called when the worker does
+    /// not stop in time, because the driver or the control socket waits for that.
+    fn interrupter(&self) -> Option<Interrupter> {
+        None
+    }
     /// The driver is ready (or the device is resumed): register own descriptors with `io`.
     fn start(&mut self, _io: &mut Io) -> std::io::Result<()> {
         Ok(())
@@ -87,6 +100,8 @@ pub trait Backend: Send + 'static {
     fn update(&mut self, _update: serde_json::Value, _io: Option<&mut Io>) -> UpdateResult {
         Err(UpdateError::Unsupported)
     }
+    /// The map of guest memory has changed, or the descriptor of a queue's interrupts.
+    fn refresh(&mut self, _io: &mut Io) {}
     /// Forget the driver: it has reset the device.
     fn reset(&mut self) {}
     /// What a snapshot holds. Only called while the worker rests.

@@ -274,6 +274,17 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         }
     }
 
+    fn refresh(&mut self) {
+        // Those at rest find out when they start.
+        if let Phase::Running(groups, _) = &self.phase {
+            for group in groups {
+                if let Group::Served(worker) = group {
+                    worker.mailbox.refresh();
+                }
+            }
+        }
+    }
+
     fn update(&mut self, update: serde_json::Value) -> Pending {
         match &mut self.phase {
             Phase::Running(groups, _) => match groups.first() {

@@ -1,15 +1,20 @@
 //! A worker's thread and its event loop.
 
-use super::{Backend, Io, ThreadHook};
+use super::{Backend, Interrupter, Io, ThreadHook};
+use crate::virtio::queue::Queue;
 use crate::virtio::update::Mailbox;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent, EventSet};
 
 /// Workers keep their data on the heap, so a small stack does, and thousands of virtual machines share a host.
 const STACK_SIZE: usize = 256 * 1024;
+
+/// How long a worker may wait for someone else when it shall stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 32;
@@ -28,6 +33,7 @@ pub(super) struct Runner<B> {
 pub(super) struct Worker<B> {
     thread: JoinHandle<Runner<B>>,
     pub(super) mailbox: Arc<Mailbox>,
+    interrupter: Option<Interrupter>,
 }
 
 impl<B: Backend> Runner<B> {
@@ -37,6 +43,7 @@ impl<B: Backend> Runner<B> {
             Ok(mailbox) => Arc::new(mailbox),
             Err(error) => return Err((error, self)),
         };
+        let interrupter = self.backend.interrupter();
         // The runner travels through a slot so that it is not lost with the closure when no thread can be had.
         let slot = Arc::new(Mutex::new(Some(self)));
         let (inner, read) = (slot.clone(), mailbox.clone());
@@ -61,7 +68,11 @@ impl<B: Backend> Runner<B> {
             runner
         });
         match spawned {
-            Ok(thread) => Ok(Worker { thread, mailbox }),
+            Ok(thread) => Ok(Worker {
+                thread,
+                mailbox,
+                interrupter,
+            }),
             Err(error) => {
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 #[allow(clippy::expect_used, reason = "without a thread nobody took it")]
@@ -80,11 +91,19 @@ impl<B: Backend> Runner<B> {
         };
         add(mailbox.event().as_raw_fd(), EventSet::IN, TOKEN_MAILBOX)?;
         for (queue, index) in self.io.queues.iter().zip(0..) {
+            if !self.serves(queue) {
+                continue;
+            }
             // The edge suffices, as each notification is one, and saves reading the counter each time.
             let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
             add(queue.notify().as_raw_fd(), events, TOKEN_QUEUES + index)?;
         }
         Ok(mailbox)
+    }
+
+    /// Whether the queue is this thread's business.
+    fn serves(&self, queue: &Queue) -> bool {
+        self.backend.serves(queue.index(), self.io.features)
     }
 
     fn run(&mut self, mailbox: &Mailbox) {
@@ -94,7 +113,9 @@ impl<B: Backend> Runner<B> {
             return;
         }
         for queue in 0..self.io.queues.len() {
-            self.backend.queue_ready(queue, &mut self.io);
+            if self.io.queues.get(queue).is_some_and(|queue| self.serves(queue)) {
+                self.backend.queue_ready(queue, &mut self.io);
+            }
         }
         let mut events = [EpollEvent::default(); EVENTS];
         loop {
@@ -109,11 +130,14 @@ impl<B: Backend> Runner<B> {
             };
             let ready = events.get(..count).unwrap_or_default();
             if ready.iter().any(|event| event.data() == TOKEN_MAILBOX) {
-                let (letters, stop) = mailbox.collect();
-                for letter in letters {
+                let post = mailbox.collect();
+                for letter in post.letters {
                     letter.answer(|update| self.backend.update(update, Some(&mut self.io)));
                 }
-                if stop {
+                if post.refresh {
+                    self.backend.refresh(&mut self.io);
+                }
+                if post.stop {
                     break;
                 }
             }
@@ -135,6 +159,11 @@ impl<B: Backend> Runner<B> {
 impl<B: Backend> Worker<B> {
     /// Waits for a worker that its mailbox has told to stop. Nothing comes back from one that died.
     pub(super) fn join(self) -> Option<Runner<B>> {
+        if let Some(interrupt) = self.interrupter
+            && !self.mailbox.wait_until_closed(STOP_TIMEOUT)
+        {
+            interrupt();
+        }
         self.thread.join().ok()
     }
 }

@@ -50,7 +50,7 @@ impl FrontEnd {
         connection.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         connection.set_owner().unwrap();
         Self {
-            guest: Guest::shared(),
+            guest: Guest::new(),
             connection,
             server,
             features,
