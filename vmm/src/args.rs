@@ -32,7 +32,8 @@ A VM with a disk, in a file v1.json (relative paths are taken from run_dir; "fd:
   virga-vmm --config v1.json &
   curl --unix-socket /run/v1/control.sock http://vm/state
   curl --unix-socket /run/v1/control.sock -X PUT http://vm/pause       also start, resume, power-button, stop
-  curl --unix-socket /run/v1/control.sock http://vm/metrics            also devices, config
+  curl --unix-socket /run/v1/control.sock http://vm/metrics            also devices, config; http://vm/ lists all
+  curl --unix-socket /run/v1/control.sock -X DELETE http://vm/devices/eth0
   socat - UNIX-CONNECT:/run/v1/console.sock                            the serial console
 
 When the VM ends, run_dir has exit.json with the reason, and the exit status is

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
 use devices::bus::Bus;
+use devices::hotplug;
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, InputWanted, Serial};
 use devices::pci::PciBus;
@@ -16,11 +17,11 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::arch::acpi::{self, DeviceBus, Platform};
 use crate::arch::boot_params::{self, BootInfo};
 use crate::arch::{layout, registers};
-use crate::attach;
+use crate::attach::{self, Slots};
 use crate::clock::BootClock;
 use crate::config::{BootProtocol, Transport, VmConfig};
 use crate::console::{Output, Sink};
-use crate::control::state::DeviceInfo;
+use crate::control::state::{DeviceInfo, DeviceState};
 use crate::device_manager::{DeviceManager, DeviceThread};
 use crate::events::Events;
 use crate::exit::{ExitReason, ExitReport};
@@ -79,22 +80,27 @@ pub fn build(
         thread_hook: Arc::new(move |_| worker_filters.install(ThreadKind::DeviceWorker)),
     };
     let (ports, mmio) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
-    let (manager, device_thread) = DeviceManager::new();
+    let (manager, device_thread) = DeviceManager::new(exit.clone());
     let pvpanic =
         PvPanic::new(exit.clone()).map_err(|error| resource("the panic device")(io::Error::other(error)))?;
     let pvpanic = Arc::new(Mutex::new(pvpanic));
-    let (devices, device_bus) = match config.transport {
+    let (devices, slots, device_bus) = match config.transport {
         Transport::Pci => {
             let bus = pci_bus(&config, &ports, &mmio)?;
-            let devices = attach::attach_pci(made, &bus, &interrupts, &environment, &manager)?;
+            let slots = Slots::new(bus.clone(), &interrupts, environment, manager)
+                .map_err(resource("an event descriptor"))?;
+            let devices = made.into_iter().map(|made| slots.attach(made));
+            let devices = devices.collect::<Result<_, _>>()?;
             bus.add(None, pvpanic)
                 .map_err(|error| resource("a PCI slot")(io::Error::other(error)))?;
-            (devices, DeviceBus::Pci)
+            let registers = Arc::new(Mutex::new(slots.registers()));
+            ports.insert(u64::from(layout::SLOT_PORTS), hotplug::SIZE, registers)?;
+            (devices, Some(slots), DeviceBus::Pci)
         }
         Transport::Mmio => {
             ports.insert(u64::from(pvpanic::PORT), 1, pvpanic)?;
             let (devices, places) = attach::attach_mmio(made, &mmio, &interrupts, &environment, &manager)?;
-            (devices, DeviceBus::Mmio(places))
+            (devices, None, DeviceBus::Mmio(places))
         }
     };
 
@@ -155,6 +161,7 @@ pub fn build(
         id: "serial".to_owned(),
         kind: "serial".to_owned(),
         address: format!("port {:#x}", layout::COM1_PORT),
+        state: DeviceState::Present,
     };
     let blueprint = Blueprint {
         config,
@@ -163,6 +170,7 @@ pub fn build(
         ports,
         mmio,
         devices,
+        slots,
         serial_info,
         events,
         processors,

@@ -2,17 +2,20 @@
 //!
 //! A driver activates its device by a register write, on a vCPU's thread. New threads inherit the filter of the one
 //! that starts them, and a vCPU's filter allows nothing that a worker needs, so starting and stopping is done here,
-//! on behalf of the vCPU, which waits. [`Managed`] wraps a device for that; its transport does not notice.
+//! on behalf of the vCPU, which waits. [`Managed`] wraps a device for that; its transport does not notice. Devices that
+//! come while the guest runs are made here, and whoever drops one, it ends here.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use devices::virtio::config_space::ConfigSpace;
 use devices::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice};
 use devices::virtio::queue::QueueState;
 use devices::virtio::update::{Pending, UpdateError};
 
+use crate::exit_signal::ExitSignal;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -20,10 +23,14 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Jobs that wait: each vCPU and the control thread have one at most.
 const MAX_JOBS: usize = 40;
 
+/// How long the thread may take when the VM ends: it may be stuck for good in a refused system call.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A handle on the thread; it ends with the last handle.
 #[derive(Clone)]
 pub struct DeviceManager {
     jobs: SyncSender<Job>,
+    exit: Arc<ExitSignal>,
 }
 
 /// The thread before it is started. Jobs wait until then.
@@ -56,20 +63,26 @@ impl DeviceThread {
 impl DeviceManager {
     /// A handle, and the thread to start.
     #[must_use]
-    pub fn new() -> (Self, DeviceThread) {
+    pub fn new(exit: Arc<ExitSignal>) -> (Self, DeviceThread) {
         let (jobs, queue) = sync_channel(MAX_JOBS);
-        (Self { jobs }, DeviceThread { queue })
+        (Self { jobs, exit }, DeviceThread { queue })
     }
 
-    /// Runs `work` on the thread and waits for what it returns; `None` if the thread is gone.
-    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    /// Runs `work` on the thread and waits for what it returns; `None` if the thread is gone, or is stuck while the VM ends.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (done, result) = sync_channel(1);
         self.jobs
             .send(Box::new(move || {
                 let _ = done.send(work());
             }))
             .ok()?;
-        result.recv().ok()
+        loop {
+            match result.recv_timeout(END_PATIENCE) {
+                Ok(result) => return Some(result),
+                Err(RecvTimeoutError::Timeout) if !self.exit.is_raised() => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Wraps a device.
@@ -119,6 +132,15 @@ impl Managed {
                 Ok(result)
             }
             None => Err(gone),
+        }
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        // Ending a device takes system calls that a vCPU must not make, and a vCPU may be the last to hold it.
+        if let Some(device) = self.device.take() {
+            self.manager.run(move || drop(device));
         }
     }
 }

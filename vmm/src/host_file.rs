@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -24,6 +25,25 @@ const PREFIX: &str = "fd:";
 
 /// Inherited descriptors that nobody has taken yet, by number.
 static INHERITED: Mutex<BTreeMap<RawFd, OwnedFd>> = Mutex::new(BTreeMap::new());
+
+/// Set once the process has given up what it takes to open anything.
+static SEALED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, nothing is opened by path: the process is about to give up what that takes.
+pub fn seal() {
+    SEALED.store(true, Ordering::Release);
+}
+
+/// Whether something can still be opened by its name; the error says what to do instead.
+pub fn check_open() -> io::Result<()> {
+    if SEALED.load(Ordering::Acquire) {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "a VM that has been built opens nothing by itself any more; pass a descriptor with the request and name it, as fd:0",
+        ));
+    }
+    Ok(())
+}
 
 /// The number in `fd:N`; `None` for every other path.
 #[must_use]
@@ -68,6 +88,7 @@ pub fn open_with(path: &Path, access: Access, flags: libc::c_int) -> io::Result<
         check_access(&file, access, flags)?;
         return Ok(file);
     }
+    check_open()?;
     OpenOptions::new()
         .read(true)
         .write(access == Access::ReadWrite)
@@ -84,6 +105,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         }
         UnixListener::from(socket)
     } else {
+        check_open()?;
         unix_path::bind(path)?
     };
     listener.set_nonblocking(true)?;
@@ -99,6 +121,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
             Err(_) => Err(wrong(path, "is no connected unix socket")),
         };
     }
+    check_open()?;
     unix_path::connect(path)
 }
 

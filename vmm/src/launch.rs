@@ -179,6 +179,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
     seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
 
+    host_file::seal();
     privileges::hand_over(&run_dir.file, &sandbox).map_err(StartError::Sandbox)?;
     privileges::drop_all(&sandbox).map_err(StartError::Sandbox)?;
     device_thread

@@ -24,6 +24,7 @@ const TOKEN_CONSOLE: u64 = 4;
 const TOKEN_OUTPUT: u64 = 5;
 const TOKEN_HVC: u64 = 6;
 const TOKEN_INPUT_WANTED: u64 = 7;
+const TOKEN_LET_GO: u64 = 8;
 /// Connections and console clients have their number in the low half.
 const CONNECTION: u64 = 1 << 32;
 const CLIENT: u64 = 2 << 32;
@@ -67,6 +68,7 @@ impl Supervisor {
             (Some(parts.output.event().as_raw_fd()), TOKEN_OUTPUT),
             (console.hvc_fd(), TOKEN_HVC),
             (Some(parts.input_wanted.as_raw_fd()), TOKEN_INPUT_WANTED),
+            (machine.let_go_event().map(AsRawFd::as_raw_fd), TOKEN_LET_GO),
         ];
         for (fd, token) in watched {
             if let Some(fd) = fd {
@@ -125,6 +127,7 @@ impl Supervisor {
                 let _ = self.parts.input_wanted.read();
                 console.feed();
             }
+            TOKEN_LET_GO => self.machine.finish_removals(),
             token if token & CONNECTION != 0 => self.serve_connection((token & NUMBER) as u32),
             token if token & CLIENT != 0 => {
                 let number = (token & NUMBER) as u32;

@@ -4,7 +4,9 @@
 
 mod console;
 mod disk;
+mod mmio;
 mod net;
+mod slots;
 mod transport;
 mod vsock;
 
@@ -19,8 +21,10 @@ use devices::virtio::transport::TransportError;
 use devices::virtio::worker::Virtio;
 use thiserror::Error;
 
-use crate::config::VmConfig;
-pub use transport::{Attached, MmioPlace, attach_mmio, attach_pci};
+use crate::config::{NewDevice, VmConfig};
+pub use mmio::{MmioPlace, attach_mmio};
+pub use slots::Slots;
+pub use transport::Attached;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,6 +86,8 @@ pub enum AttachError {
 pub struct Made {
     id: String,
     kind: &'static str,
+    /// Whether it can be taken away while the guest runs.
+    removable: bool,
     device: Box<dyn VirtioDevice>,
 }
 
@@ -91,23 +97,29 @@ impl Made {
         Self {
             id: id.to_owned(),
             kind,
+            removable: false,
             device: Box::new(Virtio::new(backend)),
         }
     }
+}
+
+/// Makes a device that comes while the VM is there already.
+pub fn make(config: &VmConfig, new: &NewDevice) -> Result<Made, AttachError> {
+    let mut made = match new {
+        NewDevice::Disk(disk) => disk::make(config, disk),
+        NewDevice::Net(net) => net::make(net),
+        NewDevice::Vsock(vsock) => vsock::make(config, vsock),
+    }?;
+    made.removable = true;
+    Ok(made)
 }
 
 /// Makes all devices of a configuration, in the order in which the guest shall find them. The stream is the host's
 /// end of the virtio console.
 pub fn make_all(config: &VmConfig) -> Result<(Vec<Made>, Option<UnixStream>), AttachError> {
     let mut made = Vec::new();
-    for disk in &config.disks {
-        made.push(disk::make(config, disk)?);
-    }
-    for net in &config.nets {
-        made.push(net::make(net)?);
-    }
-    if let Some(vsock) = &config.vsock {
-        made.push(vsock::make(config, vsock)?);
+    for device in config.removable_devices() {
+        made.push(make(config, &device)?);
     }
     if config.rng {
         made.push(Made::new("rng", "rng", Rng::new(rng::Config::default())));

@@ -16,6 +16,7 @@ const DEFAULT_MTU: u16 = 1500;
 pub(super) fn make(config: &NetConfig) -> Result<Made, AttachError> {
     let (taps, what) = match &config.tap {
         Some(name) => {
+            host_file::check_open().map_err(failed("net", &config.id, format!("tap {name}")))?;
             // The check of the configuration limits the number.
             let queues = config.queue_pairs() as u16;
             (Tap::open_queues(name, queues), format!("tap {name}"))

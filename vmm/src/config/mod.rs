@@ -13,6 +13,7 @@ mod limits;
 mod memory;
 mod names;
 mod net;
+mod new_device;
 mod numbers;
 mod sandbox;
 mod serial;
@@ -35,6 +36,7 @@ pub use limits::{Limits, check_limits};
 pub use memory::{HugePages, MemoryConfig, MemoryHotplugConfig, NodeConfig};
 pub use names::Names;
 pub use net::NetConfig;
+pub use new_device::{NewDevice, VSOCK_ID};
 pub use numbers::Numbers;
 pub use sandbox::SandboxConfig;
 pub use serial::SerialConfig;
@@ -233,6 +235,16 @@ impl VmConfig {
             ));
         }
         let mut names = Names::default();
+        // The other devices have names that nobody chose.
+        let fixed = [
+            ("serial", true),
+            ("rng", self.rng),
+            ("console", self.console),
+            (VSOCK_ID, self.vsock.is_some()),
+        ];
+        for (id, _) in fixed.into_iter().filter(|(_, present)| *present) {
+            names.take_id(id, id)?;
+        }
         for (index, disk) in self.disks.iter().enumerate() {
             disk.check(&format!("disks[{index}]"), &mut names)?;
         }
@@ -240,7 +252,7 @@ impl VmConfig {
             net.check(&format!("nets[{index}]"), &mut names)?;
         }
         if let Some(vsock) = &self.vsock {
-            vsock.check("vsock")?;
+            vsock.check("vsock", &mut names)?;
         }
         Ok(names)
     }

@@ -28,6 +28,11 @@ impl Files {
         self.0.get_mut(number)?.take()
     }
 
+    /// Takes all that are left, in order.
+    pub fn take_all(&mut self) -> impl Iterator<Item = OwnedFd> {
+        std::mem::take(&mut self.0).into_iter().flatten()
+    }
+
     /// Reads from a stream, keeping the descriptors that come along. `InvalidData` means that there are too many.
     pub fn read(&mut self, stream: &UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
         let mut numbers: [RawFd; MAX_FILES] = [-1; MAX_FILES];

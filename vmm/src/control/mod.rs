@@ -6,6 +6,7 @@
 pub mod api;
 pub mod files;
 pub mod http;
+mod plug;
 pub mod requests;
 pub mod server;
 pub mod state;

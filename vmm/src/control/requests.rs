@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::api::{self, Call, Handler, Refusal, Route, document, done};
 use super::http::Response;
+use super::plug;
 use super::state::StateInfo;
+use crate::attach::AttachError;
 use crate::exit::{ExitReason, ExitReport};
 use crate::machine::LifeError;
 use devices::virtio::update::UpdateError;
@@ -40,6 +42,18 @@ pub const ROUTES: &[Route] = &[
         done(call.machine.press_power_button())
     }),
     plain("PUT", "/stop", "end the VM at once", stop),
+    with_body(
+        "POST",
+        "/devices",
+        "add a disk, a net or a vsock device",
+        plug::add,
+    ),
+    plain(
+        "DELETE",
+        "/devices/{id}",
+        "remove a device; force=true does not ask the guest",
+        plug::remove,
+    ),
     with_body(
         "PATCH",
         "/devices/{id}",
@@ -99,7 +113,13 @@ fn update_device(call: &mut Call<'_>) -> Result<Response, Refusal> {
 impl From<LifeError> for Refusal {
     fn from(error: LifeError) -> Self {
         let status = match &error {
-            LifeError::Phase { .. } => 409,
+            LifeError::Phase { .. } | LifeError::Stays(_) | LifeError::NoSlots => 409,
+            LifeError::Config(_) => 400,
+            LifeError::Attach(error) => match error {
+                AttachError::Device { .. } => 400,
+                AttachError::Pci { .. } => 409,
+                _ => 500,
+            },
             LifeError::NotStill(_) => 503,
             LifeError::NoDevice(_) => 404,
             LifeError::Update { source, .. } => match source {
@@ -108,7 +128,7 @@ impl From<LifeError> for Refusal {
                 UpdateError::NoAnswer => 503,
                 UpdateError::Failed { .. } => 500,
             },
-            LifeError::Device(_) | LifeError::Button(_) => 500,
+            LifeError::Device(_) | LifeError::Event(_) | LifeError::NoManager => 500,
         };
         Self::new(status, error.to_string())
     }

@@ -31,6 +31,17 @@ pub struct StateInfo {
     pub memory_bytes: u64,
 }
 
+/// Whether a device stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    /// It is there.
+    #[default]
+    Present,
+    /// The guest has been asked to let go of it.
+    Removing,
+}
+
 /// One entry of `GET /devices`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
@@ -40,6 +51,9 @@ pub struct DeviceInfo {
     pub kind: String,
     /// Where the guest finds it: `00:01.0` on PCI, an address for MMIO and ports.
     pub address: String,
+    /// Whether it stays.
+    #[serde(default)]
+    pub state: DeviceState,
 }
 
 /// `boot` in `GET /metrics`: microseconds from the start of the process.

@@ -65,6 +65,7 @@ const TUNGETIFF: u32 = 0x8004_54d2;
 // Block devices' requests (linux/fs.h): discard and write zeroes.
 const BLKDISCARD: u32 = 0x1277;
 const BLKZEROOUT: u32 = 0x127f;
+const BLKGETSIZE64: u32 = 0x8008_1272;
 // Sockets' non-blocking mode.
 const FIONBIO: u32 = 0x5421;
 
@@ -201,8 +202,13 @@ pub const DEVICE_WORKER: &[Allowed] = &[
     Call(libc::SYS_timerfd_settime),
 ];
 
-/// The thread that starts and stops workers.
+/// The thread that starts and stops workers, and makes devices that come while the guest runs of descriptors that it is
+/// given.
 pub const DEVICE_MANAGER: &[Allowed] = &[
+    Call(libc::SYS_flock),
+    Call(libc::SYS_io_uring_setup),
+    Call(libc::SYS_io_uring_register),
+    ioctl(BLKGETSIZE64),
     Call(libc::SYS_clone),
     Call(libc::SYS_clone3),
     Call(libc::SYS_rseq),

@@ -2,5 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub(crate) mod disk_driver;
 pub(crate) mod payload;
 pub(crate) mod vm;

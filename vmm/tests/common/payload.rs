@@ -30,6 +30,25 @@ impl Payload {
         self.raw(&[0xb0, value, 0x66, 0xba, low, high, 0xee])
     }
 
+    /// `mov eax, value; mov dx, port; out dx, eax`
+    pub(crate) fn out32(self, port: u16, value: u32) -> Self {
+        self.raw(&[0xb8])
+            .raw(&value.to_le_bytes())
+            .raw(&[0x66, 0xba])
+            .raw(&port.to_le_bytes())
+            .raw(&[0xef])
+    }
+
+    /// Reads a port until it has a value.
+    pub(crate) fn wait_port32(self, port: u16, value: u32) -> Self {
+        // mov dx, port; again: pause; in eax, dx; cmp eax, value; jne again
+        self.raw(&[0x66, 0xba])
+            .raw(&port.to_le_bytes())
+            .raw(&[0xf3, 0x90, 0xed, 0x3d])
+            .raw(&value.to_le_bytes())
+            .raw(&[0x75, 0xf6])
+    }
+
     /// Prints on the serial port.
     pub(crate) fn print(mut self, text: &str) -> Self {
         for byte in text.bytes() {

@@ -3,6 +3,8 @@
 //! [`Blueprint`] opens host resources and loads the kernel while the process still has its privileges;
 //! [`Machine`] runs it afterwards. The control thread owns the machine.
 
+mod plug;
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,9 +14,9 @@ use devices::virtio::device::DeviceError;
 use devices::virtio::update::UpdateError;
 use thiserror::Error;
 
-use crate::attach::{AttachError, Attached};
+use crate::attach::{AttachError, Attached, Slots};
 use crate::clock::BootClock;
-use crate::config::VmConfig;
+use crate::config::{ConfigError, VmConfig};
 use crate::control::state::{DeviceInfo, Metrics, VmState};
 use crate::events::{Event, Events};
 use crate::exit_signal::ExitSignal;
@@ -26,15 +28,13 @@ use crate::loader::LoadError;
 use crate::memory::{MemoryError, Ram};
 use crate::sandbox::seccomp::Filters;
 use crate::usage;
+pub use plug::Removal;
 
 /// How long vCPUs may take to leave the guest. They do within microseconds unless the host is overloaded.
 const STILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same at the end, when a thread may be stuck for good in a refused system call.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a device may take to answer an update. It does at once unless its host disk or network keeps it waiting.
-const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a machine could not be built.
 #[derive(Debug, Error)]
@@ -112,9 +112,26 @@ pub enum LifeError {
         /// Why.
         source: UpdateError,
     },
+    /// The device belongs to the machine.
+    #[error("device {0:?} cannot be removed; disks, nets and the vsock device can")]
+    Stays(String),
+    /// The machine has no PCI bus.
+    #[error(
+        "devices come and go on the PCI bus only: virtio-mmio devices are announced once, in the ACPI tables; use \"transport\": \"pci\""
+    )]
+    NoSlots,
+    /// The new device does not fit into the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The new device could not be made or put into its place.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The thread that makes devices is gone: a defect of this program.
+    #[error("the thread that makes devices does not answer")]
+    NoManager,
     /// An interrupt could not be raised.
-    #[error("cannot press the power button: {0}")]
-    Button(#[source] io::Error),
+    #[error("cannot tell the guest: {0}")]
+    Event(#[source] io::Error),
 }
 
 /// A machine that is complete but for its vCPU threads.
@@ -125,6 +142,7 @@ pub struct Blueprint {
     pub(crate) ports: Arc<Bus>,
     pub(crate) mmio: Arc<Bus>,
     pub(crate) devices: Vec<Attached>,
+    pub(crate) slots: Option<Slots>,
     pub(crate) serial_info: DeviceInfo,
     pub(crate) events: Arc<Events>,
     pub(crate) processors: Processors,
@@ -136,6 +154,7 @@ pub struct Machine {
     config: VmConfig,
     memory: Ram,
     devices: Vec<Attached>,
+    slots: Option<Slots>,
     serial_info: DeviceInfo,
     events: Arc<Events>,
     control: Arc<RunControl>,
@@ -178,6 +197,7 @@ impl Blueprint {
             config: self.config,
             memory: self.memory,
             devices: self.devices,
+            slots: self.slots,
             serial_info: self.serial_info,
             events: self.events,
             control,
@@ -288,20 +308,7 @@ impl Machine {
         if self.state != VmState::Running {
             return Err(self.refuse("press the power button"));
         }
-        self.events.raise(Event::PowerButton).map_err(LifeError::Button)
-    }
-
-    /// Changes something of a device while the guest runs.
-    pub fn update_device(&self, id: &str, update: serde_json::Value) -> Result<serde_json::Value, LifeError> {
-        let device = self.devices.iter().find(|device| device.info.id == id);
-        let device = device.ok_or_else(|| LifeError::NoDevice(id.to_owned()))?;
-        device
-            .update(update)
-            .wait(UPDATE_TIMEOUT)
-            .map_err(|source| LifeError::Update {
-                id: id.to_owned(),
-                source,
-            })
+        self.events.raise(Event::PowerButton).map_err(LifeError::Event)
     }
 
     /// From here on there is only [`Machine::end`].
@@ -323,16 +330,6 @@ impl Machine {
             std::mem::forget(self.memory);
         }
         still
-    }
-
-    /// All devices.
-    #[must_use]
-    pub fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices
-            .iter()
-            .map(|device| device.info.clone())
-            .chain([self.serial_info.clone()])
-            .collect()
     }
 
     /// All counters.
