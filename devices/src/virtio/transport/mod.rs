@@ -44,3 +44,6 @@ pub enum TransportError {
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
+
+#[cfg(test)]
+mod behaviour_tests;
