@@ -67,3 +67,32 @@ fn a_host_without_huge_pages_is_told_how_many_to_set_aside() {
         ended.stderr
     );
 }
+
+/// Needs `sysctl vm.nr_hugepages=16`; without it there is nothing to say.
+#[test]
+fn a_guest_runs_in_huge_pages_private_and_shared() {
+    let pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    let free = fs::read_to_string(pool).unwrap_or_default();
+    if !has_kvm() || free.trim().parse::<u64>().unwrap_or(0) < 16 {
+        eprintln!("skipped: fewer than 16 free huge pages of 2 MiB");
+        return;
+    }
+    for shared in [false, true] {
+        let mut vm = Spec::new(&Payload::new().print("up").forever())
+            .set("memory_bytes", (32 << 20).into())
+            .set("memory", json!({"hugepages": "2MiB", "shared": shared}))
+            .start();
+        let client = vm.client();
+        vm.wait_for("up");
+        let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.process.id())).unwrap();
+        let kinds = ["Private_Hugetlb:", "Shared_Hugetlb:"];
+        let huge: u64 = smaps
+            .lines()
+            .filter(|line| kinds.iter().any(|kind| line.starts_with(kind)))
+            .filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum();
+        assert!(huge >= 2048, "{smaps}");
+        client.stop().unwrap();
+        vm.end();
+    }
+}
