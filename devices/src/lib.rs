@@ -10,6 +10,7 @@
 //! are bounded by the configuration and not by the guest, and nothing it does makes this code print without bound.
 
 pub mod bus;
+pub mod discard;
 pub mod hotplug;
 pub mod interrupt;
 pub mod legacy;

@@ -32,6 +32,28 @@ impl Serialize for Counter {
     }
 }
 
+/// A number as it was last set. Serializes as that number.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Serialize for Gauge {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.get())
+    }
+}
+
 /// Buckets of a [`Histogram`]: the last but one ends at 2²² microseconds, four seconds.
 const BUCKETS: usize = 24;
 

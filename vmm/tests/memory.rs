@@ -96,3 +96,34 @@ fn a_guest_runs_in_huge_pages_private_and_shared() {
         vm.end();
     }
 }
+
+#[test]
+fn the_balloons_target_is_set_by_request() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set("balloon", json!({"target_bytes": 1 << 20}))
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    let answer = client
+        .update_device("balloon", &json!({"target_bytes": 2 << 20}))
+        .unwrap();
+    assert_eq!(
+        (answer["target_bytes"].as_u64(), answer["actual_bytes"].as_u64()),
+        (Some(2 << 20), Some(0))
+    );
+    assert_eq!(
+        client.metrics().unwrap().devices["balloon"]["target_bytes"],
+        2 << 20
+    );
+    let refused = client.update_device("balloon", &json!({"target_bytes": 1u64 << 30}));
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("more than the guest has")
+    );
+    client.stop().unwrap();
+}

@@ -27,6 +27,8 @@ pub enum DeviceType {
     Console = 3,
     /// Entropy device (§5.4).
     Rng = 4,
+    /// Memory balloon (§5.5).
+    Balloon = 5,
     /// Socket device (§5.10).
     Vsock = 19,
     /// File system (§5.11).
@@ -109,7 +111,7 @@ pub trait VirtioDevice: Send {
     fn queue_sizes(&self) -> &[u16];
     /// The device-specific configuration space.
     fn config(&self) -> &ConfigSpace;
-    /// The driver writes to the configuration space. None of our devices has writable fields.
+    /// The driver writes to the configuration space.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
     /// Starts work: the driver is ready.
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;

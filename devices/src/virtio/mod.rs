@@ -1,5 +1,6 @@
 //! Virtio 1.3 devices: the trait by which a transport drives a device, queues, workers, and the devices themselves.
 
+pub mod balloon;
 pub mod block;
 pub mod buffer;
 pub mod config_space;

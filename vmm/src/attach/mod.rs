@@ -2,6 +2,7 @@
 //!
 //! This is the one place that knows all kinds of devices: one file opens what one kind stands on, [`make_all`] lists them.
 
+mod balloon;
 mod console;
 mod disk;
 mod mmio;
@@ -123,6 +124,9 @@ pub fn make_all(config: &VmConfig) -> Result<(Vec<Made>, Option<UnixStream>), At
     }
     if config.rng {
         made.push(Made::new("rng", "rng", Rng::new(rng::Config::default())));
+    }
+    if let Some(balloon) = &config.balloon {
+        made.push(balloon::make(config, balloon)?);
     }
     let mut hvc = None;
     if config.console {

@@ -38,6 +38,8 @@ fn a_full_document_survives_a_round_trip() {
     value["vcpus"] = 2.into();
     value["cpu"] = serde_json::json!({"max": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2}});
     value["memory"] = serde_json::json!({"shared": true});
+    value["balloon"] =
+        serde_json::json!({"target_bytes": 4096, "deflate_on_oom": false, "statistics_interval_s": 5});
     let config = parse(&value).unwrap();
     assert_eq!(config.nets[0].mac.to_string(), "10:66:6a:00:00:01");
     let again = parse(&serde_json::to_value(&config).unwrap()).unwrap();

@@ -5,6 +5,7 @@
 //!
 //! Relative paths are taken from `run_dir`.
 
+mod balloon;
 mod cpu;
 mod disk;
 mod error;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::arch::topology::Topology;
 use crate::host_file;
 pub use crate::mac::MacAddress;
+pub use balloon::BalloonConfig;
 pub use cpu::CpuConfig;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
@@ -104,6 +106,9 @@ pub struct VmConfig {
     /// Virtio entropy device.
     #[serde(default = "yes")]
     pub rng: bool,
+    /// Memory balloon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<BalloonConfig>,
     /// Virtio console (`hvc0`), joined to the same console socket and log as the serial port.
     #[serde(default)]
     pub console: bool,
@@ -253,6 +258,10 @@ impl VmConfig {
         }
         if let Some(vsock) = &self.vsock {
             vsock.check("vsock", &mut names)?;
+        }
+        if let Some(balloon) = &self.balloon {
+            names.take_id("balloon", "balloon")?;
+            balloon.check(self)?;
         }
         Ok(names)
     }

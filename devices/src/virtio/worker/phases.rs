@@ -188,6 +188,10 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         &self.config
     }
 
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        self.config.write(offset, data);
+    }
+
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
         let idle = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Idle(backends) => backends,
