@@ -151,6 +151,12 @@ pub const VCPU: &[Allowed] = &[
         argument: 1,
         is: libc::F_DUPFD_CLOEXEC as u32,
     },
+    // A queue that cannot be takes its descriptor with it; with debug assertions that is looked at before it is closed.
+    Allowed::Argument {
+        call: libc::SYS_fcntl,
+        argument: 1,
+        is: libc::F_GETFD as u32,
+    },
 ];
 
 /// Device workers: disks, taps, sockets and random numbers.

@@ -103,6 +103,35 @@ impl Payload {
             .raw(&[0x74, 0xf6])
     }
 
+    /// Waits until some of the bits of the byte at an address are set.
+    pub(crate) fn wait_bits8(self, address: u64, bits: u8) -> Self {
+        // again: pause; test byte [rbx], bits; jz again
+        self.at(address).raw(&[0xf3, 0x90, 0xf6, 0x03, bits, 0x74, 0xf9])
+    }
+
+    /// Waits for a byte on the serial port, and takes it.
+    pub(crate) fn wait_for_input(self) -> Self {
+        // again: mov dx, 0x3fd; in al, dx; test al, 1; jz again; mov dx, 0x3f8; in al, dx
+        self.raw(&[
+            0x66, 0xba, 0xfd, 3, 0xec, 0xa8, 1, 0x74, 0xf7, 0x66, 0xba, 0xf8, 3, 0xec,
+        ])
+    }
+
+    /// Runs the body `count` times, counting in memory.
+    pub(crate) fn repeat(self, counter: u64, count: u32, body: impl FnOnce(Self) -> Self) -> Self {
+        let start = self.store32(counter, count);
+        let again = start.len();
+        // dec dword [rbx]; jnz again
+        let end = body(start).at(counter).raw(&[0xff, 0x0b, 0x0f, 0x85]);
+        let distance = again as i32 - (end.len() as i32 + 4);
+        end.raw(&distance.to_le_bytes())
+    }
+
+    /// Another payload's code, which can stand anywhere.
+    pub(crate) fn then(self, other: &Self) -> Self {
+        self.raw(&other.code)
+    }
+
     /// Prints memory as it is.
     pub(crate) fn print_memory(self, address: u64, len: u32) -> Self {
         let [low, high] = COM1.to_le_bytes();
