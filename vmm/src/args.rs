@@ -31,7 +31,8 @@ A VM with a disk, in a file v1.json (relative paths are taken from run_dir; "fd:
   virga-vmm --config v1.json --validate
   virga-vmm --config v1.json &
   curl --unix-socket /run/v1/control.sock http://vm/state
-  curl --unix-socket /run/v1/control.sock -X PUT http://vm/pause       also start, resume, power-button, stop
+  curl --unix-socket /run/v1/control.sock -X PUT http://vm/pause       also start, resume, power-button,
+                                                                       sleep-button, generation-id, stop
   curl --unix-socket /run/v1/control.sock http://vm/metrics            also devices, config; http://vm/ lists all
   curl --unix-socket /run/v1/control.sock -X DELETE http://vm/devices/eth0
   socat - UNIX-CONNECT:/run/v1/console.sock                            the serial console

@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::arch::acpi::{self, DeviceBus, Platform};
 use crate::arch::boot_params::{self, BootInfo};
-use crate::arch::{layout, registers};
+use crate::arch::{layout, registers, smbios};
 use crate::attach::{self, Slots};
 use crate::clock::BootClock;
 use crate::config::{BootProtocol, Transport, VmConfig};
@@ -26,6 +26,7 @@ use crate::device_manager::{DeviceManager, DeviceThread};
 use crate::events::Events;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
+use crate::generation;
 use crate::host_file::{self, Access};
 use crate::kvm::interrupts::Interrupts;
 use crate::kvm::notify::Notifications;
@@ -150,8 +151,15 @@ pub fn build(
         vcpus: config.vcpus,
         topology: config.topology(),
         bus: device_bus,
+        generation_id: config.generation_id.is_some(),
     };
     let tables = acpi::write_tables(&memory, &platform)?;
+    if let Some(smbios) = &config.smbios {
+        smbios::write(&memory, smbios)?;
+    }
+    if let Some(id) = config.generation_id {
+        generation::write(&memory, id)?;
+    }
     write_boot_info(&memory, &config, &kernel, initrd, tables.rsdp)?;
     memory::prefault(&memory, config.memory_bytes, &config.memory)?;
     clock.loaded();

@@ -16,8 +16,12 @@ use devices::interrupt::InterruptLine;
 pub enum Event {
     /// The power button was pressed.
     PowerButton = 1 << 0,
+    /// The sleep button was pressed.
+    SleepButton = 1 << 1,
     /// PCI devices came, or are to go.
     Slots = 1 << 2,
+    /// The VM generation id has changed.
+    Generation = 1 << 4,
 }
 
 /// What has happened and was not read yet.

@@ -4,6 +4,8 @@
 //!          0  boot structures (zero page, command line, page tables, GDT), free for the kernel once it has read them
 //!    0xa0000  nothing
 //!    0xe0000  ACPI tables, reserved
+//!    0xf0000  SMBIOS tables, reserved
+//!    0xf8000  VM generation id, reserved
 //!   0x100000  RAM: kernel upwards, initrd downwards from the top
 //! 0xc0000000  32-bit PCI window
 //! 0xe0000000  PCI configuration space (ECAM), one bus
@@ -31,6 +33,10 @@ pub const CMDLINE: u64 = 0x20000;
 pub const LOW_RAM_END: u64 = 0x9fc00;
 /// ACPI tables start here with the RSDP. Kernels without a pointer to it search this area (ACPI 6.5 §5.2.5.1).
 pub const ACPI_TABLES: u64 = 0xe0000;
+/// SMBIOS tables, found by a search from here on (DSP0134 §5.2).
+pub const SMBIOS: u64 = 0xf0000;
+/// The VM generation id, alone in its page.
+pub const GENERATION_ID: u64 = 0xf8000;
 /// First address of main RAM.
 pub const HIGH_RAM: u64 = 0x10_0000;
 

@@ -6,4 +6,5 @@ pub mod boot_params;
 pub mod cpuid;
 pub mod layout;
 pub mod registers;
+pub mod smbios;
 pub mod topology;

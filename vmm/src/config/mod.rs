@@ -18,6 +18,7 @@ mod new_device;
 mod numbers;
 mod sandbox;
 mod serial;
+mod smbios;
 mod vsock;
 
 use std::fs;
@@ -25,6 +26,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use crate::arch::topology::Topology;
 use crate::host_file;
@@ -42,6 +44,7 @@ pub use new_device::{NewDevice, VSOCK_ID};
 pub use numbers::Numbers;
 pub use sandbox::SandboxConfig;
 pub use serial::SerialConfig;
+pub use smbios::SmbiosConfig;
 pub use vsock::VsockConfig;
 
 use error::refuse;
@@ -112,6 +115,12 @@ pub struct VmConfig {
     /// Virtio console (`hvc0`), joined to the same console socket and log as the serial port.
     #[serde(default)]
     pub console: bool,
+    /// What the machine says about itself; without it, nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smbios: Option<SmbiosConfig>,
+    /// The VM generation id at the start; without it, there is no such device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation_id: Option<Uuid>,
     /// Folder for the sockets, `pid.json` and `exit.json`.
     pub run_dir: PathBuf,
     /// Control socket; a path, or `fd:N` for one that listens.
@@ -198,6 +207,9 @@ impl VmConfig {
         self.check_memory()?;
         check_path("run_dir", &self.run_dir)?;
         self.check_names().map(drop)?;
+        if let Some(smbios) = &self.smbios {
+            smbios.check()?;
+        }
         self.sandbox.check()
     }
 

@@ -49,8 +49,16 @@ impl<'a> Call<'a> {
 
     /// The body. Types of requests refuse unknown fields.
     pub fn document<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.request.body)
-            .map_err(|error| Refusal::new(400, format!("the request's document is not valid: {error}")))
+        parse(&self.request.body)
+    }
+
+    /// The same where no body at all means that nothing is asked for.
+    pub fn document_or_default<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let body = match self.request.body.trim_ascii() {
+            b"" => b"{}",
+            body => body,
+        };
+        parse(body)
     }
 
     /// Whether the query has `name=true`.
@@ -63,6 +71,11 @@ impl<'a> Call<'a> {
             .filter_map(|pair| pair.split_once('='));
         pairs.any(|(key, value)| key == name && value == "true")
     }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(400, format!("the request's document is not valid: {error}")))
 }
 
 /// Why a request is not carried out.

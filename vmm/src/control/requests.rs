@@ -1,6 +1,8 @@
 //! All requests of the control socket, one line each, and the handlers of those that need no file of their own.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::api::{self, Call, Handler, Refusal, Route, document, done};
 use super::http::Response;
@@ -41,6 +43,15 @@ pub const ROUTES: &[Route] = &[
     plain("PUT", "/power-button", "ask the guest to power off", |call| {
         done(call.machine.press_power_button())
     }),
+    plain("PUT", "/sleep-button", "ask the guest to sleep", |call| {
+        done(call.machine.press_sleep_button())
+    }),
+    with_body(
+        "PUT",
+        "/generation-id",
+        "make the VM another one",
+        set_generation_id,
+    ),
     plain("PUT", "/stop", "end the VM at once", stop),
     with_body(
         "POST",
@@ -103,6 +114,21 @@ fn stop(call: &mut Call<'_>) -> Result<Response, Refusal> {
     Ok(Response::ok(json!({})))
 }
 
+/// `PUT /generation-id`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Generation {
+    /// The new id; without it, a random one.
+    #[serde(default = "Uuid::new_v4")]
+    generation_id: Uuid,
+}
+
+fn set_generation_id(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    let Generation { generation_id } = call.document_or_default()?;
+    call.machine.set_generation_id(generation_id)?;
+    document(&json!({ "generation_id": generation_id }))
+}
+
 /// What can be changed is the device's own affair: see the `Update` type beside its `Config`.
 fn update_device(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let update: Value = call.document()?;
@@ -113,7 +139,9 @@ fn update_device(call: &mut Call<'_>) -> Result<Response, Refusal> {
 impl From<LifeError> for Refusal {
     fn from(error: LifeError) -> Self {
         let status = match &error {
-            LifeError::Phase { .. } | LifeError::Stays(_) | LifeError::NoSlots => 409,
+            LifeError::Phase { .. } | LifeError::Stays(_) | LifeError::NoSlots | LifeError::Absent { .. } => {
+                409
+            }
             LifeError::Config(_) => 400,
             LifeError::Attach(error) => match error {
                 AttachError::Device { .. } => 400,
@@ -128,7 +156,7 @@ impl From<LifeError> for Refusal {
                 UpdateError::NoAnswer => 503,
                 UpdateError::Failed { .. } => 500,
             },
-            LifeError::Device(_) | LifeError::Event(_) | LifeError::NoManager => 500,
+            LifeError::Device(_) | LifeError::Event(_) | LifeError::NoManager | LifeError::Memory(_) => 500,
         };
         Self::new(status, error.to_string())
     }

@@ -3,6 +3,7 @@
 //! [`Blueprint`] opens host resources and loads the kernel while the process still has its privileges;
 //! [`Machine`] runs it afterwards. The control thread owns the machine.
 
+mod platform;
 mod plug;
 
 use std::io;
@@ -18,7 +19,7 @@ use crate::attach::{AttachError, Attached, Slots};
 use crate::clock::BootClock;
 use crate::config::{ConfigError, VmConfig};
 use crate::control::state::{DeviceInfo, Metrics, VmState};
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::exit_signal::ExitSignal;
 use crate::kvm::processors::Processors;
 use crate::kvm::run_control::{RunControl, Wanted};
@@ -120,6 +121,17 @@ pub enum LifeError {
         "devices come and go on the PCI bus only: virtio-mmio devices are announced once, in the ACPI tables; use \"transport\": \"pci\""
     )]
     NoSlots,
+    /// The machine was made without this device.
+    #[error("the machine has no {device}; set `{field}` in its configuration")]
+    Absent {
+        /// Which one.
+        device: &'static str,
+        /// Field that gives it one.
+        field: &'static str,
+    },
+    /// Guest memory cannot be written: a defect of this program.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The new device does not fit into the configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -301,14 +313,6 @@ impl Machine {
         self.control.want(Wanted::Run);
         self.state = VmState::Running;
         Ok(())
-    }
-
-    /// Asks the guest to power off.
-    pub fn press_power_button(&self) -> Result<(), LifeError> {
-        if self.state != VmState::Running {
-            return Err(self.refuse("press the power button"));
-        }
-        self.events.raise(Event::PowerButton).map_err(LifeError::Event)
     }
 
     /// From here on there is only [`Machine::end`].

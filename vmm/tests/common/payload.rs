@@ -40,6 +40,14 @@ impl Payload {
     }
 
     /// Reads a port until it has a value.
+    pub(crate) fn wait_port8(self, port: u16, value: u8) -> Self {
+        // mov dx, port; again: pause; in al, dx; cmp al, value; jne again
+        self.raw(&[0x66, 0xba])
+            .raw(&port.to_le_bytes())
+            .raw(&[0xf3, 0x90, 0xec, 0x3c, value, 0x75, 0xf9])
+    }
+
+    /// The same with 32 bits.
     pub(crate) fn wait_port32(self, port: u16, value: u32) -> Self {
         // mov dx, port; again: pause; in eax, dx; cmp eax, value; jne again
         self.raw(&[0x66, 0xba])

@@ -39,7 +39,7 @@ fn table(memory: &Ram, address: u64) -> Vec<u8> {
 fn walk(platform: &Platform) -> Vec<(String, Vec<u8>)> {
     let memory = memory::create(4 << 20, &MemoryConfig::default()).unwrap();
     let tables = write_tables(&memory, platform).unwrap();
-    assert!(tables.rsdp + tables.bytes <= layout::HIGH_RAM, "{tables:?}");
+    assert!(tables.rsdp + tables.bytes <= layout::SMBIOS, "{tables:?}");
     let rsdp = read(&memory, tables.rsdp, 36);
     assert_eq!(&rsdp[..8], b"RSD PTR ");
     assert_eq!((sum(&rsdp[..20]), sum(&rsdp), rsdp[15]), (0, 0, 2));
@@ -63,6 +63,7 @@ fn platform(vcpus: u8, bus: DeviceBus) -> Platform {
         vcpus,
         topology: Topology::flat(vcpus),
         bus,
+        generation_id: true,
     }
 }
 
@@ -251,6 +252,8 @@ fn the_acpi_interpreter_hears_of_buttons_and_slots() {
     for (registers, expected) in [
         ("0x00", vec![]),
         ("0x01", vec!["PWRB 0x80"]),
+        ("0x02", vec!["SLPB 0x80"]),
+        ("0x10", vec!["VGEN 0x80"]),
         (
             "0x04",
             vec![

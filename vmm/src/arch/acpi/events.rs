@@ -1,23 +1,45 @@
 //! The generic event device, and what it tells of that has no file of its own.
 
+use acpi_tables::Aml;
 use acpi_tables::aml::{
     And, Device, EISAName, Field, FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If, Interrupt,
-    Local, Method, MethodCall, Name, Notify, OpRegion, OpRegionSpace, Path, ResourceTemplate, Store, ZERO,
+    Local, Method, MethodCall, Name, Notify, OpRegion, OpRegionSpace, Package, Path, ResourceTemplate, Store,
+    ZERO,
 };
 
 use super::{DeviceBus, Platform, SELECTOR, bytes_of, pci};
 use crate::arch::layout;
 use crate::events::Event;
 
-/// "The button was pressed" (ACPI 6.5 §5.6.6, device class 0x0c).
-const PRESSED: u8 = 0x80;
+/// The button was pressed, the id has changed: what is special to each of these devices (ACPI 6.5 §5.6.6).
+const HAPPENED: u8 = 0x80;
 
 /// The power button as a control method device (§4.8.2.2.1.2).
 pub(super) fn power_button() -> Vec<u8> {
-    let hid = Name::new(Path::new("_HID"), &EISAName::new("PNP0C0C"));
+    button("PWRB", "PNP0C0C")
+}
+
+/// The sleep button (§4.8.2.2.2.2).
+pub(super) fn sleep_button() -> Vec<u8> {
+    button("SLPB", "PNP0C0E")
+}
+
+fn button(name: &str, id: &str) -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &EISAName::new(id));
+    let uid = Name::new(Path::new("_UID"), &ZERO);
+    bytes_of(&Device::new(Path::new(name), vec![&hid, &uid]))
+}
+
+/// The VM generation id: its compatible id is what drivers look for, its package has the two halves of its address.
+pub(super) fn generation_id() -> Vec<u8> {
+    let hid = Name::new(Path::new("_HID"), &"VRGA0001");
+    let cid = Name::new(Path::new("_CID"), &"VM_Gen_Counter");
+    let description = Name::new(Path::new("_DDN"), &"VM_Gen_Counter");
+    let (low, high) = (layout::GENERATION_ID as u32, (layout::GENERATION_ID >> 32) as u32);
+    let address = Name::new(Path::new("ADDR"), &Package::new(vec![&low, &high]));
     bytes_of(&Device::new(
-        Path::new("PWRB"),
-        vec![&hid, &Name::new(Path::new("_UID"), &ZERO)],
+        Path::new("VGEN"),
+        vec![&hid, &cid, &description, &address],
     ))
 }
 
@@ -37,10 +59,16 @@ pub(super) fn event_device(platform: &Platform) -> Vec<u8> {
         vec![FieldEntry::Named(*b"EVTS", 8)],
     );
 
-    let button = Path::new("\\_SB_.PWRB");
-    let pressed = Notify::new(&button, &PRESSED);
+    let [power, sleep, generation] =
+        ["PWRB", "SLPB", "VGEN"].map(|name| Path::new(&format!("\\_SB_.{name}")));
+    let [power, sleep, generation] =
+        [&power, &sleep, &generation].map(|device| Notify::new(device, &HAPPENED));
     let slots = MethodCall::new(pci::SCAN.into(), vec![]);
-    let mut reactions: Vec<(Event, &dyn acpi_tables::Aml)> = vec![(Event::PowerButton, &pressed)];
+    let mut reactions: Vec<(Event, &dyn Aml)> =
+        vec![(Event::PowerButton, &power), (Event::SleepButton, &sleep)];
+    if platform.generation_id {
+        reactions.push((Event::Generation, &generation));
+    }
     if platform.bus == DeviceBus::Pci {
         reactions.push((Event::Slots, &slots));
     }
@@ -52,8 +80,8 @@ pub(super) fn event_device(platform: &Platform) -> Vec<u8> {
         .collect();
     let selector = Path::new("EVTS");
     let happened = Store::new(&Local(0), &selector);
-    let mut steps: Vec<&dyn acpi_tables::Aml> = vec![&happened];
-    steps.extend(cases.iter().map(|case| case as &dyn acpi_tables::Aml));
+    let mut steps: Vec<&dyn Aml> = vec![&happened];
+    steps.extend(cases.iter().map(|case| case as &dyn Aml));
     let event = Method::new(Path::new("_EVT"), 1, true, steps);
     bytes_of(&Device::new(
         Path::new("GED_"),

@@ -79,6 +79,8 @@ pub struct Platform {
     pub topology: Topology,
     /// How devices are found.
     pub bus: DeviceBus,
+    /// Whether there is a VM generation id.
+    pub generation_id: bool,
 }
 
 /// Writes all tables.
@@ -183,7 +185,15 @@ fn dsdt(platform: &Platform) -> Vec<u8> {
         &Package::new(vec![&SLEEP_TYPE_S5, &ZERO, &ZERO, &ZERO]),
     )
     .to_aml_bytes(&mut body);
-    let mut devices = vec![serial(), events::power_button(), events::event_device(platform)];
+    let mut devices = vec![
+        serial(),
+        events::power_button(),
+        events::sleep_button(),
+        events::event_device(platform),
+    ];
+    if platform.generation_id {
+        devices.push(events::generation_id());
+    }
     match &platform.bus {
         DeviceBus::Pci => {
             devices.push(pci::ecam_reservation());

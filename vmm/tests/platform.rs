@@ -1,0 +1,98 @@
+//! Small devices of the machine: what the guest finds, and what it hears of.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::payload::Payload;
+use common::vm::{Spec, has_kvm};
+use serde_json::json;
+
+/// The event device's selector register.
+const SELECTOR: u16 = 0x603;
+const SLEEP_BUTTON: u8 = 2;
+const GENERATION: u8 = 16;
+const GENERATION_ID: u64 = 0xf8000;
+const SMBIOS: u64 = 0xf0000;
+
+#[test]
+fn a_guest_finds_what_its_machine_is_called() {
+    if !has_kvm() {
+        return;
+    }
+    let payload = Payload::new().print_memory(SMBIOS, 600).power_off();
+    let ended = Spec::new(&payload)
+        .set(
+            "smbios",
+            json!({"serial": "serial-7", "oem_strings": ["role=test"]}),
+        )
+        .run_to_end();
+    assert!(ended.console.starts_with("_SM3_"), "{}", ended.stderr);
+    for text in ["Virga\0microVM\0serial-7\0\0", "role=test\0\0"] {
+        assert!(ended.console.contains(text), "{:?}", ended.console);
+    }
+    let ended = Spec::new(&payload).run_to_end();
+    assert_eq!(ended.console, "\0".repeat(600), "{}", ended.stderr);
+}
+
+#[test]
+fn a_guest_hears_that_it_has_become_another_and_reads_its_new_id() {
+    if !has_kvm() {
+        return;
+    }
+    let payload = Payload::new()
+        .print_memory(GENERATION_ID, 16)
+        .wait_port8(SELECTOR, GENERATION)
+        .print_memory(GENERATION_ID, 16)
+        .wait_port8(SELECTOR, SLEEP_BUTTON)
+        .power_off();
+    let (first, second) = (
+        "64636261-6665-6867-696a-6b6c6d6e6f70",
+        "41424344-4546-4748-494a-4b4c4d4e4f50",
+    );
+    let mut vm = Spec::new(&payload).set("generation_id", first.into()).start();
+    let client = vm.client();
+    vm.wait_for("abcdefghijklmnop");
+    let change = json!({"generation_id": second});
+    assert_eq!(
+        client.call("PUT", "/generation-id", Some(&change), &[]).unwrap(),
+        change
+    );
+    assert_eq!(
+        client.config().unwrap().generation_id.unwrap().to_string(),
+        second
+    );
+    vm.wait_for("DCBAFEHGIJKLMNOP");
+    let error = client
+        .call("PUT", "/generation-id", Some(&json!({"generation_id": "x"})), &[])
+        .unwrap_err();
+    assert!(error.to_string().contains("not valid"), "{error}");
+    client.call("PUT", "/sleep-button", None, &[]).unwrap();
+    let ended = vm.end();
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn an_id_that_nobody_chose_is_another_each_time() {
+    if !has_kvm() {
+        return;
+    }
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let mut vm = Spec::new(&Payload::new().forever())
+        .set("generation_id", nil.into())
+        .start();
+    let client = vm.client();
+    let change = || client.call("PUT", "/generation-id", None, &[]).unwrap();
+    let first = change();
+    assert_ne!(first, change());
+}
+
+#[test]
+fn a_machine_without_generation_id_says_how_to_get_one() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = Spec::new(&Payload::new().forever()).start();
+    let error = vm.client().call("PUT", "/generation-id", None, &[]).unwrap_err();
+    assert!(error.to_string().contains("set `generation_id`"), "{error}");
+}
