@@ -64,7 +64,7 @@ pub fn build(
     config: VmConfig,
     exit: &Arc<ExitSignal>,
     clock: &BootClock,
-    filters: &Arc<Filters>,
+    filters: Filters,
 ) -> Result<Built, BuildError> {
     // What is cheap to check and often wrong comes first, before KVM is asked for anything.
     let memory = memory::create(config.memory_bytes, &config.memory)?;
@@ -74,11 +74,10 @@ pub fn build(
 
     let vm = Vm::new(&memory, config.max_vcpus())?;
     let interrupts = Interrupts::new(vm.fd());
-    let worker_filters = filters.clone();
     let environment = Environment {
         memory: GuestMemoryAtomic::new(memory.clone()),
         notify: Arc::new(Notifications(vm.fd())),
-        thread_hook: Arc::new(move |_| worker_filters.install(ThreadKind::DeviceWorker)),
+        thread_hook: Arc::new(move |name| filters.install(ThreadKind::DeviceWorker(name))),
     };
     let (ports, mmio) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
     let (manager, device_thread) = DeviceManager::new(exit.clone());

@@ -41,7 +41,7 @@ pub struct DeviceThread {
 impl DeviceThread {
     /// Starts the thread, which installs its filter before it does anything. To be called once the process has
     /// dropped its privileges: threads inherit what their maker has.
-    pub fn start(self, filters: Arc<Filters>) -> io::Result<()> {
+    pub fn start(self, filters: Filters) -> io::Result<()> {
         let (ready, is_ready) = sync_channel(1);
         std::thread::Builder::new()
             .name("devices".into())

@@ -132,11 +132,10 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let signals = block_signals().map_err(StartError::Events)?;
     report_panics(exit.clone());
     let filters = if config.sandbox.seccomp {
-        Filters::compile()
+        Filters::On
     } else {
-        Ok(Filters::off())
+        Filters::Off
     };
-    let filters = Arc::new(filters.map_err(StartError::Sandbox)?);
 
     let server = listen(&config, "the control socket", &config.control_socket)?;
     let server = Server::new(server).map_err(StartError::Events)?;
@@ -173,7 +172,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         output,
         input_wanted,
         hvc,
-    } = builder::build(config, &exit, &clock, &filters)?;
+    } = builder::build(config, &exit, &clock, filters)?;
     let console = Console::new(output.clone(), serial, hvc, log, console_listener);
     vcpu::install_kick_handler().map_err(StartError::Events)?;
     let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
@@ -182,10 +181,8 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     host_file::seal();
     privileges::hand_over(&run_dir.file, &sandbox).map_err(StartError::Sandbox)?;
     privileges::drop_all(&sandbox).map_err(StartError::Sandbox)?;
-    device_thread
-        .start(filters.clone())
-        .map_err(StartError::Sandbox)?;
-    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters.clone())?;
+    device_thread.start(filters).map_err(StartError::Sandbox)?;
+    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters)?;
     clock.built();
     let parts = Parts {
         server,

@@ -51,5 +51,5 @@ fn a_vcpu_that_does_not_leave_is_reported() {
     control.want(Wanted::Hold);
     let kicks = std::cell::Cell::new(0);
     assert!(!control.wait_until_still(Duration::from_millis(50), &|| kicks.set(kicks.get() + 1)));
-    assert!(kicks.get() >= 2);
+    assert!(kicks.get() >= 1);
 }

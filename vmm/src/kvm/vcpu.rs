@@ -40,7 +40,7 @@ pub struct VcpuContext {
     /// When the first instruction ran.
     pub clock: Arc<BootClock>,
     /// System call filters.
-    pub filters: Arc<Filters>,
+    pub filters: Filters,
 }
 
 #[derive(Default)]

@@ -185,7 +185,7 @@ impl Blueprint {
         self,
         exit: Arc<ExitSignal>,
         clock: Arc<BootClock>,
-        filters: Arc<Filters>,
+        filters: Filters,
     ) -> Result<Machine, BuildError> {
         let control = Arc::<RunControl>::default();
         let context = VcpuContext {

@@ -1,125 +1,83 @@
-//! System call filters, one per kind of thread, built from the tables in [`super::tables`].
+//! System call filters, one per kind of thread.
 //!
 //! A thread that asks for anything else gets SIGSYS. The handler says which call it was on standard error and ends
 //! the VM with that as its reason, so that a missing table entry is a report and not a riddle.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use libc::{c_ulong, sock_filter, sock_fprog};
 use nix::unistd::{Pid, getpid, gettid};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
 use vmm_sys_util::signal::register_signal_handler;
 
-use super::tables::{self, Allowed};
+use super::filters;
 use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
 use crate::exit_signal::ExitSignal;
 
 /// What a thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ThreadKind {
+pub enum ThreadKind<'a> {
     /// The main thread: control socket, console, the end.
     Control,
     /// Runs the guest.
     Vcpu,
     /// Starts and stops device workers; its filter is inherited by them.
     DeviceManager,
-    /// One virtio device.
-    DeviceWorker,
+    /// A thread of a virtio device, by the thread's name: `virtio-net`, or `virtio-net-1` for a further one.
+    DeviceWorker(&'a str),
 }
 
-/// Compiled filters; empty when the configuration turns them off.
-pub struct Filters {
-    control: BpfProgram,
-    vcpu: BpfProgram,
-    device_manager: BpfProgram,
-    device_worker: BpfProgram,
+impl ThreadKind<'_> {
+    /// The filter of this kind of thread, by the name of its table.
+    fn filter(self) -> &'static [sock_filter] {
+        let (name, others) = match self {
+            Self::Control => ("control", None),
+            Self::Vcpu => ("vcpu", None),
+            Self::DeviceManager => ("device-manager", None),
+            // Devices that need no more than an event loop have no table of their own.
+            Self::DeviceWorker(name) => (
+                name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()),
+                Some("device-worker"),
+            ),
+        };
+        let find = |name| filters::ALL.iter().find(|(known, _, _)| *known == name);
+        let found = find(name).or_else(|| others.and_then(find));
+        // A filter of no instructions is refused by the kernel, so that a name without one cannot pass.
+        found.map_or(&[], |(_, program, _)| program)
+    }
+}
+
+/// Whether threads install their filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filters {
+    /// They do.
+    On,
+    /// Everything passes.
+    Off,
 }
 
 impl Filters {
-    /// Filters that let everything pass.
-    #[must_use]
-    pub fn off() -> Self {
-        Self {
-            control: vec![],
-            vcpu: vec![],
-            device_manager: vec![],
-            device_worker: vec![],
+    /// Installs the filter on the calling thread, for good. The thread must have `no_new_privs` set.
+    pub fn install(self, kind: ThreadKind<'_>) -> io::Result<()> {
+        match self {
+            Self::On => install(kind.filter()),
+            Self::Off => Ok(()),
         }
-    }
-
-    /// Compiles the tables.
-    pub fn compile() -> io::Result<Self> {
-        Ok(Self {
-            control: compile(&[tables::EVERY_THREAD, tables::CONTROL])?,
-            vcpu: compile(&[tables::EVERY_THREAD, tables::VCPU])?,
-            // Workers stack their own filter on this one, so it must allow all that they may.
-            device_manager: compile(&[
-                tables::EVERY_THREAD,
-                tables::DEVICE_WORKER,
-                tables::DEVICE_MANAGER,
-            ])?,
-            device_worker: compile(&[tables::EVERY_THREAD, tables::DEVICE_WORKER])?,
-        })
-    }
-
-    /// Installs the filter on the calling thread.
-    pub fn install(&self, kind: ThreadKind) -> io::Result<()> {
-        let program = match kind {
-            ThreadKind::Control => &self.control,
-            ThreadKind::Vcpu => &self.vcpu,
-            ThreadKind::DeviceManager => &self.device_manager,
-            ThreadKind::DeviceWorker => &self.device_worker,
-        };
-        if program.is_empty() {
-            return Ok(());
-        }
-        seccompiler::apply_filter(program).map_err(io::Error::other)
     }
 }
 
-fn compile(lists: &[&[Allowed]]) -> io::Result<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let mut unconditional = Vec::new();
-    for allowed in lists.iter().copied().flatten() {
-        match *allowed {
-            Allowed::Call(number) => unconditional.push(number),
-            Allowed::Argument { call, argument, is } => {
-                let condition =
-                    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(is));
-                let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
-                rules
-                    .entry(call)
-                    .or_default()
-                    .push(rule.map_err(io::Error::other)?);
-            }
-            Allowed::WithoutBits { call, argument, bits } => {
-                let operator = SeccompCmpOp::MaskedEq(u64::from(bits));
-                let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, 0);
-                let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
-                rules
-                    .entry(call)
-                    .or_default()
-                    .push(rule.map_err(io::Error::other)?);
-            }
-        }
+fn install(filter: &'static [sock_filter]) -> io::Result<()> {
+    let program = sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    let mode = c_ulong::from(libc::SECCOMP_SET_MODE_FILTER);
+    // SAFETY: the program is valid for the call, which only reads it.
+    match unsafe { libc::syscall(libc::SYS_seccomp, mode, 0 as c_ulong, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    // A call that one table allows without conditions must not get conditions from another.
-    for number in unconditional {
-        rules.insert(number, Vec::new());
-    }
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::Trap,
-        SeccompAction::Allow,
-        TargetArch::x86_64,
-    )
-    .map_err(io::Error::other)?;
-    filter.try_into().map_err(io::Error::other)
 }
 
 struct Reporter {
