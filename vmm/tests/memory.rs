@@ -127,3 +127,32 @@ fn the_balloons_target_is_set_by_request() {
     );
     client.stop().unwrap();
 }
+
+#[test]
+fn a_guest_is_asked_to_plug_memory_by_request() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set(
+            "memory",
+            json!({"hotplug": {"max_bytes": 1 << 30, "requested_bytes": 4 << 20}}),
+        )
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    assert_eq!(
+        client.metrics().unwrap().devices["memory"]["requested_bytes"],
+        4 << 20
+    );
+    let answer = client
+        .update_device("memory", &json!({"requested_bytes": 1 << 29}))
+        .unwrap();
+    assert_eq!(answer, json!({"requested_bytes": 1 << 29, "plugged_bytes": 0}));
+    assert!(
+        client
+            .update_device("memory", &json!({"requested_bytes": 3}))
+            .is_err()
+    );
+    client.stop().unwrap();
+}

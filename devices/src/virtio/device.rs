@@ -31,6 +31,8 @@ pub enum DeviceType {
     Balloon = 5,
     /// Socket device (§5.10).
     Vsock = 19,
+    /// Memory device (§5.15).
+    Mem = 24,
     /// File system (§5.11).
     FileSystem = 26,
 }

@@ -6,6 +6,7 @@ pub mod buffer;
 pub mod config_space;
 pub mod console;
 pub mod device;
+pub mod mem;
 pub mod net;
 pub mod queue;
 pub mod rate_limiter;

@@ -5,6 +5,7 @@
 mod balloon;
 mod console;
 mod disk;
+mod memory;
 mod mmio;
 mod net;
 mod slots;
@@ -124,6 +125,9 @@ pub fn make_all(config: &VmConfig) -> Result<(Vec<Made>, Option<UnixStream>), At
     }
     if config.rng {
         made.push(Made::new("rng", "rng", Rng::new(rng::Config::default())));
+    }
+    if let Some(hotplug) = &config.memory.hotplug {
+        made.push(memory::make(config, hotplug)?);
     }
     if let Some(balloon) = &config.balloon {
         made.push(balloon::make(config, balloon)?);

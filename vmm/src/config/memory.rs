@@ -96,6 +96,9 @@ pub struct MemoryHotplugConfig {
     /// What the guest is asked to plug at the start.
     #[serde(default)]
     pub requested_bytes: u64,
+    /// NUMA node of that memory.
+    #[serde(default)]
+    pub node: u16,
 }
 
 fn default_block_bytes() -> u64 {
@@ -114,7 +117,17 @@ impl MemoryConfig {
         self.check_nodes(memory_bytes, max_vcpus)?;
         self.check_distances()?;
         match &self.hotplug {
-            Some(hotplug) => hotplug.check(memory_bytes, self.hugepages),
+            Some(hotplug) => {
+                hotplug.check(memory_bytes, self.hugepages)?;
+                let nodes = self.nodes.len().max(1);
+                match usize::from(hotplug.node) < nodes {
+                    true => Ok(()),
+                    false => {
+                        let problem = format!("the VM has nodes 0 to {}", nodes - 1);
+                        Err(refuse("memory.hotplug.node", hotplug.node, problem))
+                    }
+                }
+            }
             None => Ok(()),
         }
     }
@@ -218,6 +231,7 @@ impl MemoryHotplugConfig {
             max_bytes,
             block_bytes,
             requested_bytes,
+            ..
         } = *self;
         if hugepages.reserved_size().is_some() {
             let problem =

@@ -86,6 +86,8 @@ fn hotplug_comes_in_whole_blocks_within_the_address_space() {
         let problem = problem(section);
         assert!(problem.contains(expected), "{problem}");
     }
+    let section = serde_json::json!({"hotplug": {"max_bytes": gib, "node": 1}});
+    assert!(problem(section).contains("the VM has nodes 0 to 0"));
     let section = serde_json::json!({"hugepages": "2MiB", "hotplug": {"max_bytes": gib}});
     assert!(problem(section).contains("use \"transparent\""));
 }

@@ -271,6 +271,9 @@ impl VmConfig {
         if let Some(vsock) = &self.vsock {
             vsock.check("vsock", &mut names)?;
         }
+        if self.memory.hotplug.is_some() {
+            names.take_id("memory.hotplug", "memory")?;
+        }
         if let Some(balloon) = &self.balloon {
             names.take_id("balloon", "balloon")?;
             balloon.check(self)?;

@@ -127,7 +127,7 @@ fn numa_platform() -> Platform {
     let section = serde_json::json!({"nodes": [
         {"vcpus": "0,2", "memory_bytes": 3u64 << 30},
         {"vcpus": "1", "memory_bytes": 1u64 << 30},
-    ], "distances": [[10, 15], [16, 10]], "hotplug": {"max_bytes": 1u64 << 30}});
+    ], "distances": [[10, 15], [16, 10]], "hotplug": {"max_bytes": 1u64 << 30, "node": 1}});
     Platform {
         memory_bytes: 4 << 30,
         memory: serde_json::from_value(section).unwrap(),
@@ -156,7 +156,7 @@ fn nodes_have_their_processors_memory_and_distances() {
     let (gib, plug) = (1 << 30, 6 << 30);
     assert_eq!(
         memory,
-        [(0, 0, 3 * gib, 1), (1, 4 * gib, gib, 1), (0, plug, gib, 3)],
+        [(0, 0, 3 * gib, 1), (1, 4 * gib, gib, 1), (1, plug, gib, 3)],
         "the last is what may be plugged"
     );
     let slit = find(&tables, "SLIT");

@@ -57,9 +57,11 @@ fn srat(platform: &Platform, nodes: &[NodeConfig]) -> Vec<u8> {
     for (node, start, len) in layout::node_ranges(platform.memory_bytes, &sizes) {
         table.append_slice(&bytes_of(&MemoryAffinity::new(node as u32, start, len).enabled()));
     }
-    let hotplug = layout::hotplug_region(platform.memory_bytes, platform.memory.hotplug_bytes());
-    if let Some((start, len)) = hotplug {
-        let range = MemoryAffinity::new(0, start, len).enabled().hotpluggable();
+    if let Some(hotplug) = &platform.memory.hotplug
+        && let Some((start, len)) = layout::hotplug_region(platform.memory_bytes, hotplug.max_bytes)
+    {
+        let range = MemoryAffinity::new(u32::from(hotplug.node), start, len);
+        let range = range.enabled().hotpluggable();
         table.append_slice(&bytes_of(&range));
     }
     table.update_checksum();
