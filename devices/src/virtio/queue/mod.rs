@@ -347,5 +347,7 @@ fn ring(
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 #[path = "queue_tests.rs"]
 mod tests;
