@@ -9,6 +9,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket};
+use nix::unistd::fchdir;
+
 /// `sizeof(sockaddr_un.sun_path)` less the closing NUL (unix(7)).
 const MAX_ADDRESS_LEN: usize = 107;
 
@@ -40,6 +44,21 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Connects to `path`.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     with_short(path, |path| UnixStream::connect(path))
+}
+
+/// Connects to the socket `name` in an open folder, which may be out of reach by any path by now, or above the root.
+///
+/// There is no call that does so: the calling thread makes the folder its working directory, and from then on has one of
+/// its own. A back end that does not take connections at the moment is an error.
+pub(crate) fn connect_in(folder: &File, name: &Path) -> io::Result<UnixStream> {
+    unshare(CloneFlags::CLONE_FS)?;
+    fchdir(folder)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect_socket(socket.as_raw_fd(), &UnixAddr::new(name)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

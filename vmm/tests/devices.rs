@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::disk_driver::{AVAILABLE, DATA, DESCRIPTORS, PciDisk, STATUS, USED, disk, read_request};
+use common::disk_driver::{
+    AVAILABLE, DATA, DESCRIPTORS, MESSAGE_BIT, PciDisk, STATUS, USED, disk, read_request,
+};
 use common::payload::Payload;
 use common::vm::{Spec, has_kvm};
 use serde_json::json;
@@ -13,7 +15,6 @@ use serde_json::json;
 const DISK: PciDisk = PciDisk::new(1, 0);
 /// First virtio-mmio device.
 const MMIO: u64 = 0xe800_0000;
-const LOCAL_APIC: u64 = 0xfee0_0000;
 
 #[test]
 fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
@@ -21,25 +22,14 @@ fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
         return;
     }
     let text = "a sector read over PCI";
-    // Vector 1 of the device is vector 0x41 of the local APIC, which is switched on to collect it.
-    let payload = DISK
-        .set_up(Payload::new())
-        .store32(LOCAL_APIC + 0xf0, 0x1ff)
-        .store32(DISK.msix_table() + 16, 0xfee0_0000)
-        .store32(DISK.msix_table() + 20, 0)
-        .store32(DISK.msix_table() + 24, 0x41)
-        .store32(DISK.msix_table() + 28, 0);
-    // The message control word is two bytes after the capability, which is found in the list like a driver does:
-    // the test reads its place from the device instead, to keep the payload short.
-    let capability = msix_capability();
-    let payload = payload.store16(DISK.config + u64::from(capability) + 2, 0x8000);
+    let payload = DISK.with_message(Payload::new());
     let payload = read_request(payload, 2)
         .store16(DISK.notify(), 0)
         .wait16(USED + 2, 1)
         .print_memory(DATA, text.len() as u32)
         .print(" status ")
         .print_memory(STATUS, 1)
-        .wait_bits32(LOCAL_APIC + 0x220, 1 << 1)
+        .wait_bits32(MESSAGE_BIT.0, MESSAGE_BIT.1)
         .print(" interrupt")
         .power_off();
     let mut spec = Spec::new(&payload);
@@ -52,33 +42,6 @@ fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
         "{}",
         ended.stderr
     );
-}
-
-/// Where virtio-pci devices have their MSI-X capability: the transport lays out all devices alike.
-fn msix_capability() -> u8 {
-    // Walks the list in a payload that prints one byte for each capability: its id, then its offset.
-    let mut payload = Payload::new();
-    // mov rbx, config; movzx ecx, byte [rbx + 0x34]; mov dx, 0x3f8
-    payload = payload
-        .at(DISK.config)
-        .raw(&[0x0f, 0xb6, 0x4b, 0x34, 0x66, 0xba, 0xf8, 0x03]);
-    // again: mov al, [rbx + rcx]; out dx, al; mov al, cl; out dx, al; movzx ecx, byte [rbx + rcx + 1];
-    // test ecx, ecx; jnz again
-    payload = payload.raw(&[
-        0x8a, 0x04, 0x0b, 0xee, 0x88, 0xc8, 0xee, 0x0f, 0xb6, 0x4c, 0x0b, 0x01, 0x85, 0xc9, 0x75, 0xf0,
-    ]);
-    let mut spec = Spec::new(&payload.power_off());
-    let path = spec.file("disk", &[0; 512]);
-    spec = spec.set("disks", json!([{"id": "root", "path": path}]));
-    let vm = spec.start();
-    let log = vm.run_dir().join("console.log");
-    let (_, ended) = vm.end_with(&log);
-    let capabilities: Vec<[u8; 2]> = ended.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
-    assert!(
-        capabilities.iter().filter(|[id, _]| *id == 9).count() >= 4,
-        "{capabilities:?}"
-    );
-    capabilities.iter().find(|[id, _]| *id == 0x11).unwrap()[1]
 }
 
 #[test]

@@ -6,13 +6,18 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use devices::virtio::block::{self, Block};
+use devices::virtio::vhost::Profile;
 
-use super::{AttachError, Made, failed};
+use super::{AttachError, Made, failed, vhost_user};
 use crate::config::{DiskConfig, VmConfig};
 use crate::host_file::{self, Access};
 
 /// Makes a block device.
 pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachError> {
+    if let Some(socket) = &disk.vhost_user {
+        let profile = Profile::Block { queues: disk.queues };
+        return vhost_user::make(config, &disk.id, "block", socket, profile);
+    }
     let path = config.resolve(&disk.path);
     let file = open_disk(&path, disk.read_only).map_err(failed("block", &disk.id, path.display()))?;
     let serial = disk
@@ -22,6 +27,7 @@ pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachE
     let device_config = block::Config {
         serial,
         read_only: disk.read_only,
+        queues: disk.queues,
         ..Default::default()
     };
     let block = Block::new(device_config, file).map_err(failed("block", &disk.id, path.display()))?;

@@ -10,6 +10,7 @@ mod mmio;
 mod net;
 mod slots;
 mod transport;
+mod vhost_user;
 mod vsock;
 
 use std::io;
@@ -109,7 +110,7 @@ impl Made {
 pub fn make(config: &VmConfig, new: &NewDevice) -> Result<Made, AttachError> {
     let mut made = match new {
         NewDevice::Disk(disk) => disk::make(config, disk),
-        NewDevice::Net(net) => net::make(net),
+        NewDevice::Net(net) => net::make(config, net),
         NewDevice::Vsock(vsock) => vsock::make(config, vsock),
     }?;
     made.removable = true;
@@ -122,6 +123,9 @@ pub fn make_all(config: &VmConfig) -> Result<(Vec<Made>, Option<UnixStream>), At
     let mut made = Vec::new();
     for device in config.removable_devices() {
         made.push(make(config, &device)?);
+    }
+    for file_system in &config.file_systems {
+        made.push(vhost_user::make_file_system(config, file_system)?);
     }
     if config.rng {
         made.push(Made::new("rng", "rng", Rng::new(rng::Config::default())));

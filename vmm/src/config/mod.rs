@@ -9,6 +9,7 @@ mod balloon;
 mod cpu;
 mod disk;
 mod error;
+mod file_system;
 mod kernel;
 mod limits;
 mod memory;
@@ -35,6 +36,7 @@ pub use balloon::BalloonConfig;
 pub use cpu::CpuConfig;
 pub use disk::DiskConfig;
 pub use error::ConfigError;
+pub use file_system::FileSystemConfig;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
 pub use limits::{Limits, check_limits};
 pub use memory::{HugePages, MemoryConfig, MemoryHotplugConfig, NodeConfig};
@@ -56,7 +58,7 @@ pub const MAX_VCPUS: u8 = 32;
 pub const MIN_MEMORY_BYTES: u64 = 2 << 20;
 /// The most guest memory. It keeps every address, the 64-bit PCI window included, below 2^41.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 40;
-/// The most disks and nets together: one function-0 device per PCI slot, and some slots are taken.
+/// The most disks, nets and file systems together: one function-0 device per PCI slot, and some slots are taken.
 pub const MAX_DISKS_AND_NETS: usize = 24;
 /// A configuration file beyond this size is a mistake.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -106,6 +108,9 @@ pub struct VmConfig {
     /// Virtio socket device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vsock: Option<VsockConfig>,
+    /// Shared file systems, in the order the guest shall find them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_systems: Vec<FileSystemConfig>,
     /// Virtio entropy device.
     #[serde(default = "yes")]
     pub rng: bool,
@@ -241,12 +246,32 @@ impl VmConfig {
         self.memory.check(bytes, self.max_vcpus())
     }
 
+    /// Back ends in other processes need memory that these can map.
+    fn check_shared(&self) -> Result<(), ConfigError> {
+        let disk = |index| format!("disks[{index}].vhost_user");
+        let net = |index| format!("nets[{index}].vhost_user");
+        let disks = self.disks.iter().position(|disk| disk.vhost_user.is_some());
+        let nets = self.nets.iter().position(|net| net.vhost_user.is_some());
+        let file_systems = (!self.file_systems.is_empty()).then(|| "file_systems".to_owned());
+        let who = disks.map(disk).or(nets.map(net)).or(file_systems);
+        match who {
+            Some(who) if !self.memory.shared => Err(refuse(
+                "memory.shared",
+                false,
+                format!("`{who}` needs memory that its back end can map; set it to true"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks all devices. Returns what they have taken.
     pub fn check_devices(&self) -> Result<Names, ConfigError> {
-        if self.disks.len() + self.nets.len() > MAX_DISKS_AND_NETS {
-            let count = format!("{} disks and {} nets", self.disks.len(), self.nets.len());
+        let (disks, nets) = (self.disks.len(), self.nets.len());
+        let file_systems = self.file_systems.len();
+        if disks + nets + file_systems > MAX_DISKS_AND_NETS {
+            let count = format!("{disks} disks and {nets} nets and {file_systems} file systems");
             return Err(refuse(
-                "disks, nets",
+                "disks, nets, file_systems",
                 count,
                 format!("at most {MAX_DISKS_AND_NETS} together"),
             ));
@@ -278,6 +303,10 @@ impl VmConfig {
             names.take_id("balloon", "balloon")?;
             balloon.check(self)?;
         }
+        for (index, file_system) in self.file_systems.iter().enumerate() {
+            file_system.check(&format!("file_systems[{index}]"), &mut names)?;
+        }
+        self.check_shared()?;
         Ok(names)
     }
 }

@@ -24,14 +24,14 @@ fn a_link_is_named_in_one_of_three_ways() {
     ] {
         let config = check(fields).unwrap();
         assert_eq!(config.queue_pairs(), pairs);
-        assert_eq!(config.descriptors().collect::<Vec<_>>(), descriptors);
+        assert_eq!(config.taps().collect::<Vec<_>>(), descriptors);
     }
 }
 
 #[test]
 fn links_and_queues_that_do_not_fit_are_refused() {
     for (fields, expected) in [
-        (json!({}), "give either `tap` or `fd` or `fds`"),
+        (json!({}), "give either `tap` or `fd` or `fds` or `vhost_user`"),
         (json!({"tap": "tap0", "fds": [5]}), "give either"),
         (json!({"fd": 5, "fds": [6]}), "give either"),
         (
@@ -44,6 +44,26 @@ fn links_and_queues_that_do_not_fit_are_refused() {
             "there are 2 descriptors",
         ),
         (json!({"fd": 5, "queue_pairs": 2}), "there are 1 descriptors"),
+        (
+            json!({"tap": "tap0", "vhost_user": "/net.sock"}),
+            "a vhost-user back end has the link",
+        ),
+        (
+            json!({"vhost_user": "/net.sock", "queue_pairs": 2}),
+            "one pair of queues",
+        ),
+        (
+            json!({"tap": "tap0", "vhost": true, "limits": {"receive": {"bytes_per_second": 1}}}),
+            "cannot be limited here",
+        ),
+        (
+            json!({"tap": "tap0", "vhost_fds": [7]}),
+            "set `vhost` and give one for each of 1 pairs",
+        ),
+        (
+            json!({"fds": [5, 6], "vhost": true, "vhost_fds": [7]}),
+            "one for each of 2 pairs",
+        ),
         (
             json!({"tap": "tap0", "queue_pairs": 0}),
             "`nets[0].queue_pairs` is 0: use 1 to 32",

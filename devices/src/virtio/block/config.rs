@@ -10,7 +10,7 @@ use virtio_bindings::virtio_blk as spec;
 /// Entries of each queue.
 pub(super) const QUEUE_SIZE: u16 = 256;
 /// The most queues; more than virtual CPUs make no sense.
-pub(super) const QUEUES_MAX: u16 = 32;
+pub const QUEUES_MAX: u16 = 32;
 /// Data segments in one request: what the queue holds, less header and status.
 pub(super) const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// How requests reach the host's kernel.

@@ -16,9 +16,9 @@ use crate::virtio::device::DeviceType;
 use crate::virtio::queue::Queue;
 use crate::virtio::rate_limiter::RateLimiter;
 use crate::virtio::worker::{Backend, Io};
-pub use config::{BlockError, Config, Engine, State};
+pub use config::{BlockError, Config, Engine, QUEUES_MAX, State};
 
-use config::{QUEUE_SIZE, QUEUES_MAX, config_space};
+use config::{QUEUE_SIZE, config_space};
 use disk::{Disk, Erase, cannot_erase};
 use in_flight::{InFlight, Slots, Work};
 use request::{Operation, Request, SERIAL_LEN, Status};

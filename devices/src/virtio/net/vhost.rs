@@ -228,6 +228,10 @@ impl Backend for VhostNet {
         DeviceType::Net
     }
 
+    fn thread_name(&self) -> String {
+        "virtio-vhost-net".to_owned()
+    }
+
     fn features(&self) -> u64 {
         let offered = features::offered(self.shared.known_offloads(), self.shared.pairs());
         let unfit = 1 << CTRL_RX | 1 << CTRL_RX_EXTRA | (!self.kernel_features & 1 << MRG_RXBUF);

@@ -36,6 +36,9 @@ pub enum SessionError {
     /// It cannot be reached.
     #[error("cannot connect to the vhost-user back end: {0}; start it first")]
     Connect(#[source] io::Error),
+    /// It has closed the connection.
+    #[error("the vhost-user back end has closed the connection")]
+    Closed,
     /// The conversation broke, or the back end refused.
     #[error("the vhost-user back end does not go along: {0}")]
     Protocol(#[from] vhost::Error),

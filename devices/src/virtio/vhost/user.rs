@@ -143,6 +143,7 @@ impl VhostUser {
         if had && !matches!(result, Ok(()) | Err(SessionError::PrivateMemory)) {
             // It may have gone away while nobody looked, and another one be there by now.
             self.session = None;
+            self.metrics.disconnects.increment();
             result = self.try_bring_up(io);
         }
         match result {
@@ -208,7 +209,7 @@ impl VhostUser {
                 let _ = io.remove(fd);
             }
             self.metrics.disconnects.increment();
-            tracing::warn!(%error, device = ?self.profile.device_type(), "the vhost-user back end is gone; looking for it");
+            tracing::warn!(%error, device = ?self.profile.device_type(), "looking for the back end");
         } else {
             self.metrics.failed_reconnects.increment();
             tracing::debug!(%error, device = ?self.profile.device_type(), "no vhost-user back end yet");
@@ -293,6 +294,10 @@ impl Backend for VhostUser {
         self.profile.device_type()
     }
 
+    fn thread_name(&self) -> String {
+        "virtio-vhost-user".to_owned()
+    }
+
     fn features(&self) -> u64 {
         self.features
     }
@@ -333,10 +338,7 @@ impl Backend for VhostUser {
 
     fn event(&mut self, token: u32, _events: EventSet, io: &mut Io) {
         match token {
-            TOKEN_CONNECTION if self.session.is_some() => {
-                let gone = io::Error::from(io::ErrorKind::ConnectionReset);
-                self.lose(&SessionError::Connect(gone), io);
-            }
+            TOKEN_CONNECTION if self.session.is_some() => self.lose(&SessionError::Closed, io),
             TOKEN_REQUESTS => self.take_request(io),
             TOKEN_RETRY => {
                 // It is readable, so this does not block.

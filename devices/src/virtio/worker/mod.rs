@@ -42,6 +42,10 @@ pub trait Backend: Send + 'static {
     type State: Serialize;
     /// The device's id.
     fn device_type(&self) -> DeviceType;
+    /// The name of the device's threads, which says what they have to do with the host's kernel.
+    fn thread_name(&self) -> String {
+        format!("virtio-{:?}", self.device_type()).to_lowercase()
+    }
     /// The device's own feature bits.
     fn features(&self) -> u64 {
         0

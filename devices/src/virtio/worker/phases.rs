@@ -87,7 +87,7 @@ impl<B: Backend> Virtio<B> {
                 groups.push(Group::Unused(runner));
                 continue;
             }
-            let mut name = format!("virtio-{:?}", self.device_type).to_lowercase();
+            let mut name = runner.backend.thread_name();
             if number > 0 {
                 name += &format!("-{number}");
             }
