@@ -2,8 +2,9 @@
 
 use super::tests::{MERGEABLE, card, frame, with_header};
 use super::*;
-use crate::testing::{Harness, Part};
+use crate::testing::{Guest, Harness, Part, TestMsi, machine};
 use crate::virtio::device::VirtioDevice;
+use crate::virtio::transport::pci::VirtioPci;
 use crate::virtio::update::UpdateError;
 use crate::virtio::worker::Virtio;
 use header::HEADER_LEN;
@@ -193,7 +194,7 @@ fn the_driver_announces_itself_when_it_is_asked_to() {
     assert_eq!(status(&harness), 1);
     harness.device.reset();
     harness.activate(0);
-    let refused = update(&mut harness, json!({"announce": true}));
+    let refused = update(&mut harness, json!({"announce": true, "link_up": false}));
     assert!(matches!(refused, Err(UpdateError::Refused(_))));
     assert_eq!(status(&harness), 1);
 }
@@ -266,8 +267,11 @@ fn a_restored_card_is_as_the_driver_and_the_host_set_it() {
     let tap = Tap::from_packet_socket(OwnedFd::from(theirs)).unwrap();
     let again = Virtio::new(Net::restore(state.clone(), vec![tap]).unwrap());
     assert_eq!(again.save().unwrap(), saved);
+    // Nor does the transport forget it when it takes over what it saved.
+    let mut transport = VirtioPci::new(Box::new(again), &TestMsi::default(), machine(&Guest::new())).unwrap();
+    transport.restore_into(transport.save()).unwrap();
     let mut bytes = [0; 8];
-    again.config().read(0, &mut bytes);
+    transport.device().config().read(0, &mut bytes);
     assert_eq!(bytes[..6], ANOTHER);
     assert_eq!(bytes[6..], [2, 0]);
     for active_pairs in [0, 2] {

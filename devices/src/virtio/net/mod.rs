@@ -260,3 +260,7 @@ mod test_network;
 #[cfg(test)]
 #[path = "macvtap_tests.rs"]
 mod macvtap_tests;
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod frames_tests;

@@ -277,6 +277,11 @@ impl Shared {
 
     /// Makes a change from outside. The answer says what holds now.
     pub(super) fn update(&self, update: Update, io: Option<&mut Io>) -> UpdateResult {
+        let announces = |io: &&mut Io| io.has_feature(features::GUEST_ANNOUNCE);
+        if update.announce && !io.as_ref().is_some_and(announces) {
+            let reason = "the guest's driver does not announce itself when asked, or is not there";
+            return Err(UpdateError::Refused(reason.to_owned()));
+        }
         if let Some(limits) = update.limits {
             self.set_limits(limits).map_err(|source| UpdateError::Failed {
                 what: "get a timer for the limits",
@@ -285,11 +290,6 @@ impl Shared {
         }
         let mut changed = update.link_up.is_some_and(|up| self.set_link(up));
         if update.announce {
-            let announces = |io: &&mut Io| io.has_feature(features::GUEST_ANNOUNCE);
-            if !io.as_ref().is_some_and(announces) {
-                let reason = "the guest's driver does not announce itself when asked, or is not there";
-                return Err(UpdateError::Refused(reason.to_owned()));
-            }
             self.ask_to_announce();
             changed = true;
         }
