@@ -8,8 +8,8 @@ use devices::bus::Bus;
 use devices::hotplug;
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, InputWanted, Serial};
-use devices::pci::PciBus;
 use devices::pci::access::{CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ECAM_SIZE};
+use devices::pci::{PciBus, i6300esb};
 use devices::virtio::transport::Machine as Environment;
 use vm_memory::GuestMemoryAtomic;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -19,7 +19,7 @@ use crate::arch::boot_params::{self, BootInfo};
 use crate::arch::{layout, registers, smbios};
 use crate::attach::{self, Slots};
 use crate::clock::BootClock;
-use crate::config::{BootProtocol, Transport, VmConfig};
+use crate::config::{BootProtocol, Transport, VmConfig, WatchdogConfig};
 use crate::console::{Output, Sink};
 use crate::control::state::{DeviceInfo, DeviceState};
 use crate::device_manager::{DeviceManager, DeviceThread};
@@ -38,6 +38,7 @@ use crate::memory::{self, Ram};
 use crate::power::{self, PowerRegisters};
 use crate::pvpanic::{self, PvPanic};
 use crate::sandbox::seccomp::{Filters, ThreadKind};
+use crate::watchdog::Watchdog;
 
 /// A machine and the host's ends of its consoles.
 pub struct Built {
@@ -84,6 +85,7 @@ pub fn build(
     let pvpanic =
         PvPanic::new(exit.clone()).map_err(|error| resource("the panic device")(io::Error::other(error)))?;
     let pvpanic = Arc::new(Mutex::new(pvpanic));
+    let mut watchdog = None;
     let (devices, slots, device_bus) = match config.transport {
         Transport::Pci => {
             let bus = pci_bus(&config, &ports, &mmio)?;
@@ -93,6 +95,9 @@ pub fn build(
             let devices = devices.collect::<Result<_, _>>()?;
             bus.add(None, pvpanic)
                 .map_err(|error| resource("a PCI slot")(io::Error::other(error)))?;
+            if let Some(config) = config.watchdog {
+                watchdog = Some(add_watchdog(&bus, config)?);
+            }
             let registers = Arc::new(Mutex::new(slots.registers()));
             ports.insert(u64::from(layout::SLOT_PORTS), hotplug::SIZE, registers)?;
             (devices, Some(slots), DeviceBus::Pci)
@@ -180,6 +185,7 @@ pub fn build(
         slots,
         serial_info,
         events,
+        watchdog,
         processors,
         vcpus,
     };
@@ -191,6 +197,22 @@ pub fn build(
         input_wanted,
         hvc,
     })
+}
+
+fn add_watchdog(bus: &PciBus, config: WatchdogConfig) -> Result<(Watchdog, DeviceInfo), BuildError> {
+    let device =
+        i6300esb::Watchdog::new().map_err(|error| resource("the watchdog")(io::Error::other(error)))?;
+    let device = Arc::new(Mutex::new(device));
+    let slot = bus
+        .add(None, device.clone())
+        .map_err(|error| resource("a PCI slot")(io::Error::other(error)))?;
+    let info = DeviceInfo {
+        id: "watchdog".to_owned(),
+        kind: "watchdog".to_owned(),
+        address: format!("0000:00:{slot:02x}.0"),
+        state: DeviceState::Present,
+    };
+    Ok((Watchdog::new(device, config.action), info))
 }
 
 fn pci_bus(config: &VmConfig, ports: &Bus, mmio: &Bus) -> Result<Arc<PciBus>, BuildError> {

@@ -44,3 +44,4 @@ pub mod sandbox;
 pub mod supervisor;
 mod unix_path;
 pub mod usage;
+pub mod watchdog;

@@ -16,6 +16,7 @@ use crate::control::server::{Next, Server};
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::machine::Machine;
+use crate::watchdog::Watchdog;
 
 const TOKEN_SIGNAL: u64 = 1;
 const TOKEN_EXIT: u64 = 2;
@@ -25,6 +26,7 @@ const TOKEN_OUTPUT: u64 = 5;
 const TOKEN_HVC: u64 = 6;
 const TOKEN_INPUT_WANTED: u64 = 7;
 const TOKEN_LET_GO: u64 = 8;
+const TOKEN_WATCHDOG: u64 = 9;
 /// Connections and console clients have their number in the low half.
 const CONNECTION: u64 = 1 << 32;
 const CLIENT: u64 = 2 << 32;
@@ -69,6 +71,7 @@ impl Supervisor {
             (console.hvc_fd(), TOKEN_HVC),
             (Some(parts.input_wanted.as_raw_fd()), TOKEN_INPUT_WANTED),
             (machine.let_go_event().map(AsRawFd::as_raw_fd), TOKEN_LET_GO),
+            (machine.watchdog().map(Watchdog::timer_fd), TOKEN_WATCHDOG),
         ];
         for (fd, token) in watched {
             if let Some(fd) = fd {
@@ -126,6 +129,11 @@ impl Supervisor {
                 // Only fails when another event of this round has read it.
                 let _ = self.parts.input_wanted.read();
                 console.feed();
+            }
+            TOKEN_WATCHDOG => {
+                if let Some(report) = self.machine.watchdog().and_then(Watchdog::elapsed) {
+                    self.parts.exit.raise(report);
+                }
             }
             TOKEN_LET_GO => self.machine.finish_removals(),
             token if token & CONNECTION != 0 => self.serve_connection((token & NUMBER) as u32),

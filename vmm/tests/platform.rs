@@ -96,3 +96,63 @@ fn a_machine_without_generation_id_says_how_to_get_one() {
     let error = vm.client().call("PUT", "/generation-id", None, &[]).unwrap_err();
     assert!(error.to_string().contains("set `generation_id`"), "{error}");
 }
+
+/// Starts a watchdog in slot 2 whose stages are a tick of the clock, as its driver does.
+fn bark() -> Payload {
+    let (config, bar) = (0xe000_0000 + (2 << 15), 0xc000_0010);
+    let mut payload = Payload::new().print("up").store16(config + 4, 2);
+    for offset in [0, 4] {
+        payload = payload
+            .store16(bar + 0xc, 0x80)
+            .store16(bar + 0xc, 0x86)
+            .store32(bar + offset, 1);
+    }
+    payload.store8(config + 0x68, 2).forever()
+}
+
+#[test]
+fn a_watchdog_that_is_not_fed_ends_the_vm_as_it_was_told() {
+    if !has_kvm() {
+        return;
+    }
+    for (action, status) in [("reset", 3), ("poweroff", 0), ("panic", 4)] {
+        let ended = Spec::new(&bark())
+            .set("watchdog", json!({"action": action}))
+            .run_to_end();
+        assert_eq!(ended.status, Some(status), "{}", ended.stderr);
+        assert!(
+            ended
+                .report
+                .unwrap()
+                .message
+                .contains("did not feed its watchdog"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let mut vm = Spec::new(&bark())
+        .set("watchdog", json!({"action": "none"}))
+        .start();
+    let client = vm.client();
+    assert_eq!(client.devices().unwrap()[0].id, "watchdog");
+    common::vm::eventually("the watchdog", || {
+        (client.metrics().unwrap().devices["watchdog"]["expirations"] == 1).then_some(())
+    });
+    client.pause().unwrap();
+    client.resume().unwrap();
+    client.state().unwrap();
+}
+
+#[test]
+fn a_watchdog_needs_a_pci_bus() {
+    let spec = Spec::new(&Payload::new().forever())
+        .set("transport", "mmio".into())
+        .set("watchdog", json!({}));
+    let ended = spec.run_to_end();
+    assert_eq!(ended.status, Some(2));
+    assert!(
+        ended.stderr.contains("use \"transport\": \"pci\""),
+        "{}",
+        ended.stderr
+    );
+}

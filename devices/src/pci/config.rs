@@ -178,6 +178,19 @@ impl Config {
         Ok(offset as u16)
     }
 
+    /// Adds registers special to the device, outside of header and capabilities, with the bits that the guest may write.
+    pub fn add_registers(&mut self, offset: u16, bytes: &[u8], writable: &[u8]) {
+        let offset = usize::from(offset);
+        self.set(offset, bytes);
+        self.allow(offset, writable);
+        self.free = self.free.max((offset + bytes.len()).next_multiple_of(4));
+    }
+
+    /// Changes a byte, whether or not the guest may.
+    pub fn set_byte(&mut self, offset: u16, value: u8) {
+        self.set(usize::from(offset), &[value]);
+    }
+
     /// Reads; what is beyond the conventional space is zero.
     pub fn read(&self, offset: u16, data: &mut [u8]) {
         for (index, byte) in data.iter_mut().enumerate() {

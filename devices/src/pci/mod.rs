@@ -8,6 +8,7 @@ pub mod access;
 pub mod bus;
 pub mod config;
 pub mod host_bridge;
+pub mod i6300esb;
 pub mod msix;
 
 pub use bus::{PciBus, PciError};

@@ -21,6 +21,7 @@ mod sandbox;
 mod serial;
 mod smbios;
 mod vsock;
+mod watchdog;
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -48,6 +49,7 @@ pub use sandbox::SandboxConfig;
 pub use serial::SerialConfig;
 pub use smbios::SmbiosConfig;
 pub use vsock::VsockConfig;
+pub use watchdog::{WatchdogAction, WatchdogConfig};
 
 use error::refuse;
 use names::check_path;
@@ -123,6 +125,9 @@ pub struct VmConfig {
     /// What the machine says about itself; without it, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<SmbiosConfig>,
+    /// The watchdog; without it, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<WatchdogConfig>,
     /// The VM generation id at the start; without it, there is no such device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_id: Option<Uuid>,
@@ -212,6 +217,10 @@ impl VmConfig {
         self.check_memory()?;
         check_path("run_dir", &self.run_dir)?;
         self.check_names().map(drop)?;
+        if self.watchdog.is_some() && self.transport != Transport::Pci {
+            let problem = "the watchdog is a PCI device; use \"transport\": \"pci\"";
+            return Err(refuse("watchdog", "set", problem));
+        }
         if let Some(smbios) = &self.smbios {
             smbios.check()?;
         }
@@ -283,6 +292,7 @@ impl VmConfig {
             ("rng", self.rng),
             ("console", self.console),
             (VSOCK_ID, self.vsock.is_some()),
+            ("watchdog", self.watchdog.is_some()),
         ];
         for (id, _) in fixed.into_iter().filter(|(_, present)| *present) {
             names.take_id(id, id)?;

@@ -29,6 +29,7 @@ use crate::loader::LoadError;
 use crate::memory::{MemoryError, Ram};
 use crate::sandbox::seccomp::Filters;
 use crate::usage;
+use crate::watchdog::Watchdog;
 pub use plug::Removal;
 
 /// How long vCPUs may take to leave the guest. They do within microseconds unless the host is overloaded.
@@ -157,6 +158,7 @@ pub struct Blueprint {
     pub(crate) slots: Option<Slots>,
     pub(crate) serial_info: DeviceInfo,
     pub(crate) events: Arc<Events>,
+    pub(crate) watchdog: Option<(Watchdog, DeviceInfo)>,
     pub(crate) processors: Processors,
     pub(crate) vcpus: Vec<kvm_ioctls::VcpuFd>,
 }
@@ -169,6 +171,7 @@ pub struct Machine {
     slots: Option<Slots>,
     serial_info: DeviceInfo,
     events: Arc<Events>,
+    watchdog: Option<(Watchdog, DeviceInfo)>,
     control: Arc<RunControl>,
     clock: Arc<BootClock>,
     processors: Processors,
@@ -212,6 +215,7 @@ impl Blueprint {
             slots: self.slots,
             serial_info: self.serial_info,
             events: self.events,
+            watchdog: self.watchdog,
             control,
             clock,
             processors: self.processors,
@@ -298,6 +302,9 @@ impl Machine {
                 return Err(error.into());
             }
         }
+        if let Some((watchdog, _)) = &self.watchdog {
+            watchdog.pause();
+        }
         self.state = VmState::Paused;
         Ok(())
     }
@@ -309,6 +316,9 @@ impl Machine {
         }
         for device in &self.devices {
             device.resume()?;
+        }
+        if let Some((watchdog, _)) = &self.watchdog {
+            watchdog.resume();
         }
         self.control.want(Wanted::Run);
         self.state = VmState::Running;
@@ -340,6 +350,8 @@ impl Machine {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let usage = usage::measure(&self.memory);
+        let watchdog = self.watchdog.iter();
+        let watchdog = watchdog.map(|(watchdog, info)| (info.id.clone(), watchdog.metrics()));
         Metrics {
             boot: self.clock.times(),
             vcpus: self.vcpus.iter().map(Vcpu::metrics).collect(),
@@ -349,6 +361,7 @@ impl Machine {
                 .devices
                 .iter()
                 .map(|device| (device.info.id.clone(), device.metrics()))
+                .chain(watchdog)
                 .collect(),
         }
     }

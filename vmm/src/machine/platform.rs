@@ -6,6 +6,7 @@ use super::{LifeError, Machine};
 use crate::control::state::VmState;
 use crate::events::Event;
 use crate::generation;
+use crate::watchdog::Watchdog;
 
 impl Machine {
     /// Asks the guest to power off.
@@ -24,6 +25,12 @@ impl Machine {
             return Err(self.refuse(what));
         }
         self.events.raise(event).map_err(LifeError::Event)
+    }
+
+    /// The watchdog.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<&Watchdog> {
+        self.watchdog.as_ref().map(|(watchdog, _)| watchdog)
     }
 
     /// Makes the VM another one, and tells the guest.

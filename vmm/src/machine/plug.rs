@@ -30,6 +30,7 @@ impl Machine {
         self.devices
             .iter()
             .map(|device| device.info.clone())
+            .chain(self.watchdog.iter().map(|(_, info)| info.clone()))
             .chain([self.serial_info.clone()])
             .collect()
     }
