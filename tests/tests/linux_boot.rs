@@ -19,6 +19,7 @@ fn linux_boots_sees_its_devices_and_powers_off() {
     let disk = folder.path().join("disk.raw");
     std::fs::write(&disk, vec![b'V'; 1 << 20]).expect("write a disk");
     let script = "echo cpus $(nproc); echo disk $(head -c 4 /dev/vda) $(cat /sys/block/vda/size)
+        echo packed $(cut -c35 /sys/bus/virtio/devices/virtio0/features)
         echo hi | dd of=/dev/vda bs=512 seek=1 conv=fsync 2>/dev/null; cat /sys/class/misc/hw_random/rng_current
         poweroff -f";
     let (console, report) = boot(script, |config| {
@@ -28,6 +29,8 @@ fn linux_boots_sees_its_devices_and_powers_off() {
     assert!(console.contains("cpus 1"), "{console}");
     assert!(console.contains("disk VVVV 2048"), "{console}");
     assert!(console.contains("virtio_rng"), "{console}");
+    // VIRTIO_F_RING_PACKED is feature 34.
+    assert!(console.contains("packed 1"), "{console}");
     assert_eq!(report["reason"], "poweroff", "{report} {console}");
     assert_eq!(&std::fs::read(&disk).expect("read the disk")[512..515], b"hi\n");
 }
@@ -62,12 +65,13 @@ fn linux_finds_its_disk_over_mmio() {
     let disk = folder.path().join("disk.raw");
     std::fs::write(&disk, vec![b'M'; 1 << 20]).expect("write a disk");
     let (console, report) = boot(
-        "echo disk $(head -c 4 /dev/vda); ls /sys/bus/pci/devices; poweroff -f",
+        "echo disk $(head -c 4 /dev/vda); echo packed $(cut -c35 /sys/bus/virtio/devices/virtio0/features); ls /sys/bus/pci/devices; poweroff -f",
         |config| {
             config["disks"] = json!([{ "id": "root", "path": disk }]);
             config["transport"] = json!("mmio");
         },
     );
     assert!(console.contains("disk MMMM"), "{console}");
+    assert!(console.contains("packed 1"), "{console}");
     assert_eq!(report["reason"], "poweroff", "{report}");
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::disk_driver::{
-    AVAILABLE, DATA, DESCRIPTORS, MESSAGE_BIT, PciDisk, STATUS, USED, disk, read_request,
+    AVAILABLE, DATA, DESCRIPTORS, MESSAGE_BIT, PciDisk, STATUS, USED, disk, read_packed, read_request,
 };
 use common::payload::Payload;
 use common::vm::{Spec, has_kvm};
@@ -39,6 +39,32 @@ fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
     assert_eq!(
         ended.console,
         format!("{text} status \0 interrupt"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_guest_reads_a_disk_by_a_packed_queue() {
+    if !has_kvm() {
+        return;
+    }
+    let text = "a sector read by a packed queue";
+    // VIRTIO_F_VERSION_1 and VIRTIO_F_RING_PACKED.
+    let payload = DISK.set_up_with(Payload::new(), 1 << 2 | 1);
+    let payload = read_packed(payload, DISK, 2)
+        .print_memory(DATA, text.len() as u32)
+        .print(" id ")
+        // 513 bytes were written for the request of this number.
+        .print_memory(DESCRIPTORS + 8, 6)
+        .power_off();
+    let mut spec = Spec::new(&payload);
+    let path = spec.file("disk", &disk(text));
+    spec = spec.set("disks", json!([{"id": "root", "path": path}]));
+    let ended = spec.run_to_end();
+    assert_eq!(
+        ended.console,
+        format!("{text} id \u{1}\u{2}\0\0\u{34}\u{12}"),
         "{}",
         ended.stderr
     );

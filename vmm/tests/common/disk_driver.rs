@@ -63,6 +63,11 @@ impl PciDisk {
 
     /// Sets up a device: bus mastering, features, one queue with a message, driver ready.
     pub(crate) fn set_up(self, payload: Payload) -> Payload {
+        self.set_up_with(payload, 1)
+    }
+
+    /// The same with this upper half of the features.
+    pub(crate) fn set_up_with(self, payload: Payload, features: u32) -> Payload {
         let bar = self.bar;
         payload
             .store16(self.config + 4, 6)
@@ -71,7 +76,7 @@ impl PciDisk {
             .store32(bar + 8, 0)
             .store32(bar + 12, 0)
             .store32(bar + 8, 1)
-            .store32(bar + 12, 1)
+            .store32(bar + 12, features)
             .store8(bar + 20, 0xb)
             .store16(bar + 22, 0)
             .store16(bar + 24, 8)
@@ -131,6 +136,30 @@ pub(crate) fn read_request(payload: Payload, sector: u64) -> Payload {
     descriptor(payload, 2, STATUS, 1, WRITE, 0)
         .store16(AVAILABLE + 4, 0)
         .store16(AVAILABLE + 2, 1)
+}
+
+/// Puts the same request into a packed queue, and waits for its end: AVAIL and USED are set, as the ring was passed no
+/// time yet, and WRITE because the device wrote (§2.8.1, §2.8.4).
+pub(crate) fn read_packed(payload: Payload, disk: PciDisk, sector: u64) -> Payload {
+    const AVAIL: u16 = 1 << 7;
+    const USED: u16 = 1 << 15;
+    let mut payload = payload
+        .store64(HEADER, 0)
+        .store64(HEADER + 8, sector)
+        .store8(STATUS, 0xff);
+    let parts = [(HEADER, 16, NEXT), (DATA, 512, NEXT | WRITE), (STATUS, 1, WRITE)];
+    for (index, (address, len, flags)) in (0_u32..3).zip(parts).rev() {
+        let at = DESCRIPTORS + 16 * u64::from(index);
+        // The id comes before the flags, and the first descriptor last.
+        payload = payload
+            .store64(at, address)
+            .store32(at + 8, len)
+            .store16(at + 12, 0x1234)
+            .store16(at + 14, flags | AVAIL);
+    }
+    payload
+        .store16(disk.notify(), 0)
+        .wait16(DESCRIPTORS + 14, AVAIL | USED | WRITE)
 }
 
 /// A disk whose third sector says something.
