@@ -14,7 +14,7 @@
 //! Only the low 32 bits of arguments are looked at, and all that follows the number is for people. A call on several lines
 //! is allowed if one of them allows it. `every-thread.txt` belongs to every filter. Names that begin with `virtio-` are those
 //! of device workers; each of them has `device-worker.txt`, too, and the thread that starts workers has all of them,
-//! because its filter stays on the workers.
+//! because its filter stays on the workers. `back-end.txt` is for the main thread of `virga-vhost-user`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -67,6 +67,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         manager.push(name);
     }
     filters.insert("device-manager".to_owned(), manager);
+    // A vhost-user back end's main thread starts the workers of one disk or network interface.
+    let back_end = [
+        "every-thread",
+        "back-end",
+        "device-worker",
+        "virtio-block",
+        "virtio-net",
+    ];
+    filters.insert("back-end".to_owned(), back_end.to_vec());
 
     let mut source = String::new();
     let mut list = String::new();

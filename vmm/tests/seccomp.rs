@@ -47,6 +47,7 @@ fn filtered<T: Send + 'static>(name: &'static str, test: impl FnOnce() -> T + Se
             "control" => ThreadKind::Control,
             "vcpu" => ThreadKind::Vcpu,
             "device-manager" => ThreadKind::DeviceManager,
+            "back-end" => ThreadKind::BackEnd,
             worker => ThreadKind::DeviceWorker(worker),
         };
         Filters::On.install(kind).unwrap();

@@ -106,6 +106,14 @@ impl Made {
     }
 }
 
+impl Made {
+    /// The device, for another transport than this VM's.
+    #[must_use]
+    pub fn into_device(self) -> Box<dyn VirtioDevice> {
+        self.device
+    }
+}
+
 /// Makes a device that comes while the VM is there already.
 pub fn make(config: &VmConfig, new: &NewDevice) -> Result<Made, AttachError> {
     let mut made = match new {

@@ -1,8 +1,11 @@
 //! Devices that may come and go while the VM runs, and what that makes of its configuration.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-use super::{ConfigError, DiskConfig, NetConfig, VmConfig, VsockConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{ConfigError, DiskConfig, MIN_MEMORY_BYTES, NetConfig, VmConfig, VsockConfig};
 
 /// Id of the socket device, of which there is one.
 pub const VSOCK_ID: &str = "vsock";
@@ -39,6 +42,16 @@ impl VmConfig {
         let nets = self.nets.iter().cloned().map(NewDevice::Net);
         let vsock = self.vsock.iter().cloned().map(NewDevice::Vsock);
         disks.chain(nets).chain(vsock).collect()
+    }
+
+    /// A device alone, as if it were the only one of a VM: for back ends that serve it to somebody else. Relative paths are
+    /// taken from `folder`.
+    pub fn of_device(folder: &Path, device: &NewDevice) -> Result<Self, ConfigError> {
+        let document = json!({
+            "name": device.id(), "memory_bytes": MIN_MEMORY_BYTES, "kernel": {"path": "none"}, "run_dir": folder,
+            "rng": false,
+        });
+        Self::from_json(document.to_string().as_bytes())?.with_device(device)
     }
 
     /// The configuration with one more device, if it fits in.

@@ -24,6 +24,8 @@ pub enum ThreadKind<'a> {
     Vcpu,
     /// Starts and stops device workers; its filter is inherited by them.
     DeviceManager,
+    /// The main thread of a vhost-user back end, which starts its workers.
+    BackEnd,
     /// A thread of a virtio device, by the thread's name: `virtio-net`, or `virtio-net-1` for a further one.
     DeviceWorker(&'a str),
 }
@@ -35,6 +37,7 @@ impl ThreadKind<'_> {
             Self::Control => ("control", None),
             Self::Vcpu => ("vcpu", None),
             Self::DeviceManager => ("device-manager", None),
+            Self::BackEnd => ("back-end", None),
             // Devices that need no more than an event loop have no table of their own.
             Self::DeviceWorker(name) => (
                 name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()),
@@ -95,6 +98,11 @@ pub fn install_reporter(exit: Arc<ExitSignal>, run_dir: File) -> io::Result<()> 
         run_dir,
         control_thread: gettid(),
     });
+    install_handler()
+}
+
+/// The same for a process without a VM: a refused system call ends it.
+pub fn install_handler() -> io::Result<()> {
     register_signal_handler(libc::SIGSYS, refused).map_err(io::Error::from)
 }
 

@@ -12,7 +12,8 @@ mod ring;
 
 use super::registers;
 use crate::memory::{Memory, Ram};
-use crate::virtio::device::{Activation, VirtioDevice};
+use crate::virtio::device::{Activation, DeviceType, VirtioDevice};
+use crate::virtio::net::features;
 use crate::virtio::queue::{Queue, QueueState};
 use crate::virtio::worker::ThreadHook;
 use memory::{REGIONS_MAX, Regions};
@@ -78,6 +79,23 @@ struct VhostUser {
     running: Vec<bool>,
 }
 
+/// Features that concern what a front end sees to itself: a network card's control queue.
+fn front_ends_own(device: DeviceType) -> u64 {
+    let bits: &[u32] = match device {
+        DeviceType::Net => &[
+            features::CTRL_GUEST_OFFLOADS,
+            features::CTRL_VQ,
+            features::CTRL_RX,
+            features::CTRL_RX_EXTRA,
+            features::GUEST_ANNOUNCE,
+            features::MQ,
+            features::CTRL_MAC_ADDR,
+        ],
+        _ => &[],
+    };
+    bits.iter().fold(0, |own, bit| own | 1 << bit)
+}
+
 fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::ReqHandlerError(io::Error::other(error))
 }
@@ -104,7 +122,8 @@ impl VhostUser {
 
     fn offered(&self) -> u64 {
         // A packed ring's place would be told by the same messages in another way.
-        let device = registers::offered(&*self.device) & !(1 << VIRTIO_F_RING_PACKED);
+        let unfit = 1 << VIRTIO_F_RING_PACKED | front_ends_own(self.device.device_type());
+        let device = registers::offered(&*self.device) & !unfit;
         device | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 

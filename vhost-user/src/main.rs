@@ -1,0 +1,140 @@
+//! `virga-vhost-user`: serves one disk or network interface to the VM of another process, by the vhost-user protocol. See
+//! `virga-vhost-user --help`.
+//!
+//! The device is the same as in `virga-vmm`, described by the same document and confined in the same way; only its transport
+//! is another one, so that any VMM may use it.
+
+mod args;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use args::{Arguments, Command};
+use devices::virtio::device::VirtioDevice;
+use devices::virtio::transport::vhost_user::serve;
+use devices::virtio::worker::ThreadHook;
+use vmm::attach;
+use vmm::config::{NewDevice, VmConfig};
+use vmm::host_file;
+use vmm::launch::chain;
+use vmm::log::StderrLog;
+use vmm::sandbox::privileges;
+use vmm::sandbox::seccomp::{self, Filters, ThreadKind};
+
+/// Wrong command line or device.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(arguments)) => arguments,
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => return usage(&format!("{problem}; see virga-vhost-user --help")),
+    };
+    let config = match read_device(&arguments) {
+        Ok(config) => config,
+        Err(problem) => return usage(&problem),
+    };
+    let mut kept = config.descriptors();
+    kept.extend(host_file::number(&arguments.socket));
+    // SAFETY: nothing has been opened yet but what was inherited.
+    unsafe { host_file::keep(&kept) };
+    StderrLog::new(tracing::Level::INFO).install();
+    match run(&arguments, &config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("virga-vhost-user: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("virga-vhost-user: {problem}");
+    ExitCode::from(USAGE)
+}
+
+/// The device as the only one of a VM, in which the same rules hold for it.
+fn read_device(arguments: &Arguments) -> Result<VmConfig, String> {
+    let text = match arguments.device.starts_with('{') {
+        true => arguments.device.clone(),
+        false => fs::read_to_string(&arguments.device)
+            .map_err(|error| format!("cannot read the device {:?}: {error}", arguments.device))?,
+    };
+    let device: NewDevice =
+        serde_json::from_str(&text).map_err(|error| format!("the device is not valid: {error}"))?;
+    match &device {
+        NewDevice::Disk(disk) if disk.vhost_user.is_none() => {}
+        NewDevice::Net(net) if net.vhost_user.is_none() && !net.vhost => {}
+        NewDevice::Disk(_) | NewDevice::Net(_) => {
+            return Err("the device is served here: leave `vhost_user` and `vhost` out".to_owned());
+        }
+        NewDevice::Vsock(_) => return Err("only disks and networks can be served".to_owned()),
+    }
+    let folder =
+        std::env::current_dir().map_err(|error| format!("cannot find the current folder: {error}"))?;
+    let config = VmConfig::of_device(&folder, &device);
+    config.map_err(|error| chain(&error))
+}
+
+fn run(arguments: &Arguments, config: &VmConfig) -> Result<(), String> {
+    let made = config.removable_devices().into_iter().next();
+    let made = made.ok_or("there is no device")?;
+    let made = attach::make(config, &made).map_err(|error| chain(&error))?;
+    let listener = listen(arguments).map_err(|error| {
+        let socket = arguments.socket.display();
+        format!("cannot listen on {socket}: {error}")
+    })?;
+    let filters = match arguments.sandbox.seccomp {
+        true => Filters::On,
+        false => Filters::Off,
+    };
+    privileges::drop_all(&arguments.sandbox).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    let confined = seccomp::install_handler().and_then(|()| filters.install(ThreadKind::BackEnd));
+    confined.map_err(|error| format!("cannot install the system call filter: {error}"))?;
+    let hook: ThreadHook = Arc::new(move |name: &str| filters.install(ThreadKind::DeviceWorker(name)));
+    serve_all(&listener, made.into_device(), &hook, arguments.once)
+}
+
+/// Listens where the user that this process becomes, and others of its group, may connect.
+fn listen(arguments: &Arguments) -> std::io::Result<UnixListener> {
+    let listener = host_file::listen(&arguments.socket)?;
+    // Here it may: there is nothing else to do.
+    listener.set_nonblocking(false)?;
+    let socket: &Path = &arguments.socket;
+    if !host_file::is_descriptor(socket) {
+        if let Some(uid) = arguments.sandbox.uid {
+            chown(socket, Some(uid), Some(arguments.sandbox.gid.unwrap_or(uid)))?;
+        }
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
+    }
+    Ok(listener)
+}
+
+/// Serves one front end after the other.
+fn serve_all(
+    listener: &UnixListener,
+    mut device: Box<dyn VirtioDevice>,
+    hook: &ThreadHook,
+    once: bool,
+) -> Result<(), String> {
+    loop {
+        let (front_end, _) = listener
+            .accept()
+            .map_err(|error| format!("cannot take a front end: {error}"))?;
+        let (back, result) = serve(device, front_end, hook.clone());
+        if let Err(error) = result {
+            tracing::warn!(%error, "the front end was disconnected");
+        }
+        device = back.ok_or("the device is gone with its front end")?;
+        if once {
+            return Ok(());
+        }
+    }
+}

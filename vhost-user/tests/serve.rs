@@ -1,0 +1,182 @@
+//! The program, from the command line to its end, with a front end of ours.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use devices::testing::{Harness, Part};
+use devices::virtio::vhost::{Connector, Profile, VhostUser};
+use devices::virtio::worker::Virtio;
+use serde_json::json;
+
+const VERSION_1: u64 = 1 << 32;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder with a disk, and perhaps a program that serves it.
+struct Place {
+    folder: tempfile::TempDir,
+    program: Option<Child>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = File::create(folder.path().join("disk")).unwrap();
+        disk.set_len(1 << 20).unwrap();
+        Self {
+            folder,
+            program: None,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    fn connector(&self) -> Connector {
+        let socket = self.socket();
+        Box::new(move || UnixStream::connect(&socket))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virga-vhost-user"));
+        command.current_dir(self.folder.path()).args(arguments);
+        command
+    }
+
+    /// Starts the program; it listens once this returns.
+    fn serve(&mut self, arguments: &[&str]) {
+        let device = json!({"disk": {"id": "remote", "path": "disk", "queues": 2}}).to_string();
+        let _ = fs::remove_file(self.socket());
+        let mut command = self.command(&["--socket", "socket", "--device", &device]);
+        self.program = Some(command.args(arguments).spawn().unwrap());
+        let began = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(began.elapsed() < PATIENCE, "nobody listens");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.kill().unwrap();
+            program.wait().unwrap();
+        }
+    }
+
+    fn disk(&self) -> Harness {
+        let device = VhostUser::new(Profile::Block { queues: 2 }, self.connector()).unwrap();
+        Harness::with_device(Box::new(Virtio::new(device)), VERSION_1)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn header(kind: u32, sector: u64) -> Part {
+    Part::Read([&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat())
+}
+
+fn write(harness: &mut Harness, queue: usize, sector: u64, byte: u8) {
+    let parts = [header(1, sector), Part::Read(vec![byte; 512]), Part::Write(1)];
+    assert_eq!(harness.request(queue, &parts), (1, vec![0]));
+}
+
+fn read(harness: &mut Harness, queue: usize, sector: u64) -> u8 {
+    let (_, bytes) = harness.request(queue, &[header(0, sector), Part::Write(513)]);
+    assert_eq!(bytes[512], 0);
+    bytes[0]
+}
+
+#[test]
+fn a_disk_is_served_by_a_confined_process() {
+    let root = nix::unistd::geteuid().is_root();
+    let mut place = Place::new();
+    place.serve(if root { &["--uid", "54321"] } else { &[] });
+    let mut harness = place.disk();
+    write(&mut harness, 0, 5, 77);
+    assert_eq!(read(&mut harness, 1, 5), 77);
+    let mut byte = [0];
+    let disk = File::open(place.folder.path().join("disk")).unwrap();
+    disk.read_exact_at(&mut byte, 5 * 512).unwrap();
+    assert_eq!(byte, [77]);
+
+    let pid = place.program.as_ref().unwrap().id();
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let has = |line: &str| status.lines().any(|other| other == line);
+        assert!(has("Seccomp:\t2") && has("NoNewPrivs:\t1"), "{status}");
+        assert!(has("CapEff:\t0000000000000000"), "{status}");
+        if root {
+            assert!(has("Uid:\t54321\t54321\t54321\t54321"), "{status}");
+        }
+        threads += 1;
+    }
+    assert!(threads >= 2);
+}
+
+#[test]
+fn a_program_that_is_killed_and_started_again_goes_on_with_its_front_end() {
+    let mut place = Place::new();
+    place.serve(&[]);
+    let mut harness = place.disk();
+    for round in 1..=3u8 {
+        write(&mut harness, 0, u64::from(round), round);
+        place.kill();
+        harness.queues[0].add(&[header(0, u64::from(round)), Part::Write(513)]);
+        harness.queues[0].kick();
+        place.serve(&[]);
+        let (_, _, bytes) = harness.next_used(0).expect("an answer of the next one");
+        assert_eq!((bytes[0], bytes[512]), (round, 0));
+    }
+}
+
+#[test]
+fn one_front_end_after_the_other_is_served_or_one_only() {
+    let mut place = Place::new();
+    place.serve(&[]);
+    for _ in 0..3 {
+        let mut harness = place.disk();
+        assert_eq!(read(&mut harness, 0, 1), 0);
+    }
+    place.kill();
+    // The connection that finds out whether somebody listens is the one.
+    place.serve(&["--once"]);
+    let status = place.program.take().unwrap().wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_a_status_of_its_own() {
+    let place = Place::new();
+    let run = |arguments: &[&str]| -> Output {
+        let mut command = place.command(arguments);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    for (device, status, problem) in [
+        (json!({"disk": {"id": "a", "path": "none"}}), 1, "No such file"),
+        (json!({"disk": {"id": "a"}}), 2, "disks[0].path"),
+        (
+            json!({"disk": {"id": "a", "vhost_user": "x"}}),
+            2,
+            "leave `vhost_user`",
+        ),
+        (json!({"vsock": {"cid": 3, "socket": "x"}}), 2, "only disks"),
+        (json!({"tape": {}}), 2, "not valid"),
+    ] {
+        let output = run(&["--socket", "socket", "--device", &device.to_string()]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{device}: {message}");
+        assert!(message.contains(problem), "{device}: {message}");
+    }
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+}
