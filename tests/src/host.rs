@@ -24,6 +24,11 @@ pub(crate) fn dist() -> PathBuf {
     }
 }
 
+/// Our own command line's program.
+pub fn virga() -> PathBuf {
+    dist().join("bin/virga")
+}
+
 /// A daemon with network and mount namespaces and a state directory of its own.
 #[derive(Debug)]
 pub struct Host {
@@ -152,7 +157,7 @@ impl Host {
     /// Our own command line.
     pub fn virga(&self) -> Client {
         Client {
-            program: dist().join("bin/virga"),
+            program: virga(),
             environment: vec![("VIRGA_SOCKET".into(), self.state_dir().join("unix.socket"))],
         }
     }

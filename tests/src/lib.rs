@@ -20,8 +20,8 @@ mod skip;
 
 pub use client::{Client, Outcome};
 pub use guest::Guest;
-pub use host::Host;
-pub use skip::{virtual_machines_run_here, why_no_virtual_machines};
+pub use host::{Host, virga};
+pub use skip::{doctor, skipped, virtual_machines_run_here, why_no_virtual_machines};
 
 /// What kind of instance a story is told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
