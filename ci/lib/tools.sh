@@ -41,10 +41,10 @@ qemu_dir() {
     echo "$dir"
 }
 
-# run_qemu DIR ARGS...: QEMU out of an unpacked folder.
+# run_qemu DIR ARGS...: QEMU out of an unpacked folder; by the command VIRGA_QEMU_BY where it is set.
 run_qemu() {
     local dir=$1
     shift
-    LD_LIBRARY_PATH="$dir/usr/lib/x86_64-linux-gnu:$dir/lib/x86_64-linux-gnu" exec "$dir/usr/bin/qemu-system-x86_64" \
+    LD_LIBRARY_PATH="$dir/usr/lib/x86_64-linux-gnu:$dir/lib/x86_64-linux-gnu" exec ${VIRGA_QEMU_BY:-} "$dir/usr/bin/qemu-system-x86_64" \
         -L "$dir/usr/share/qemu" -L "$dir/usr/share/seabios" -L "$dir/usr/lib/ipxe/qemu" "$@"
 }
