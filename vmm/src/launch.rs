@@ -1,6 +1,7 @@
 //! The start of the process: open what the VM needs, build the machine, give up privileges, hand over to the
 //! [`Supervisor`], and leave `exit.json` behind whatever happens.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,8 +25,9 @@ use crate::exit_signal::ExitSignal;
 use crate::host_file;
 use crate::kvm::vcpu;
 use crate::machine::{BuildError, LifeError};
-use crate::sandbox::privileges;
+use crate::process::Process;
 use crate::sandbox::seccomp::{self, Filters, ThreadKind};
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::supervisor::{Parts, Supervisor};
 
 /// Name of the file that says which process this is.
@@ -47,9 +49,12 @@ pub enum StartError {
     /// The machine.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Privileges could not be dropped or filters not be installed.
-    #[error("cannot drop privileges: {0}")]
-    Sandbox(#[source] io::Error),
+    /// The process could not be confined.
+    #[error("cannot confine the VM: {0}")]
+    Sandbox(#[from] SandboxError),
+    /// A thread could not be started or its filter not be installed.
+    #[error("cannot set up a thread: {0}")]
+    Thread(#[source] io::Error),
     /// An event loop, signal or event descriptor.
     #[error("cannot set up the event loop: {0}")]
     Events(#[source] io::Error),
@@ -128,9 +133,11 @@ fn listen(config: &VmConfig, what: &'static str, path: &Path) -> Result<UnixList
 
 fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervisor, StartError> {
     let clock = Arc::new(clock);
+    let mut process = Process::here().map_err(StartError::Events)?;
     let exit = ExitSignal::new().map_err(StartError::Events)?;
     let signals = block_signals().map_err(StartError::Events)?;
     report_panics(exit.clone());
+    let sandbox = Sandbox::prepare(&config.sandbox, &run_dir.path)?;
     let filters = if config.sandbox.seccomp {
         Filters::On
     } else {
@@ -152,7 +159,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         })
     });
     let log = log.transpose()?;
-    let (sandbox, autostart) = (config.sandbox.clone(), config.autostart);
+    let autostart = config.autostart;
     let sockets = [
         Some(&config.control_socket),
         config.serial.socket.as_ref(),
@@ -163,7 +170,10 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         .flatten()
         .filter(|path| !host_file::is_descriptor(path))
         .map(|path| config.resolve(path))
+        .filter(|path| path.parent() == Some(&run_dir.path))
+        .filter_map(|path| path.file_name().map(OsStr::to_owned))
         .collect();
+    let working = working_directory(&config)?;
 
     let Built {
         blueprint,
@@ -175,14 +185,15 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     } = builder::build(config, &exit, &clock, filters)?;
     let console = Console::new(output.clone(), serial, hvc, log, console_listener);
     vcpu::install_kick_handler().map_err(StartError::Events)?;
-    let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
-    seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
 
     host_file::seal();
-    privileges::hand_over(&run_dir.file, &sandbox).map_err(StartError::Sandbox)?;
-    privileges::drop_all(&sandbox).map_err(StartError::Sandbox)?;
-    device_thread.start(filters).map_err(StartError::Sandbox)?;
-    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters)?;
+    let working = working.as_ref().map(|(folder, path)| (folder, path.clone()));
+    process.sandbox = sandbox.enter((&run_dir.file, run_dir.path.clone()), working)?;
+    note_confinement(&mut process, filters);
+    let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
+    seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
+    device_thread.start(filters).map_err(StartError::Thread)?;
+    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters, process)?;
     clock.built();
     let parts = Parts {
         server,
@@ -191,18 +202,16 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         input_wanted,
         exit,
         signals,
+        run_dir: run_dir.file.try_clone().map_err(StartError::Events)?,
         sockets,
     };
-    filters
-        .install(ThreadKind::Control)
-        .map_err(StartError::Sandbox)?;
+    filters.install(ThreadKind::Control).map_err(StartError::Thread)?;
     if autostart {
         machine.start()?;
     }
+    let pid = json!({ "pid": machine.process().pid, "start_time": machine.process().start_time });
     // The guest runs already while the rest is set up; requests wait in the sockets' queues.
     let supervisor = Supervisor::new(machine, parts).map_err(StartError::Events)?;
-    let start_time = own_start_time().map_err(StartError::Events)?;
-    let pid = json!({ "pid": std::process::id(), "start_time": start_time });
     write_json_at(&run_dir.file, PID_FILE, Sync::No, &pid).map_err(|source| StartError::Path {
         what: "the process file",
         path: run_dir.path.join(PID_FILE),
@@ -211,15 +220,34 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     Ok(supervisor)
 }
 
-/// Field 22 of `/proc/self/stat`: with the process id it names this process for as long as the host is up.
-fn own_start_time() -> io::Result<u64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // The second field, the name, may contain anything, but it ends with the last parenthesis.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after_name.split_ascii_whitespace().nth(22 - 3);
-    field
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| io::Error::other("/proc/self/stat has no start time"))
+/// The folder in which the guest's connections to host ports are made, which becomes the working directory.
+fn working_directory(config: &VmConfig) -> Result<Option<(File, PathBuf)>, StartError> {
+    let socket = config.vsock.as_ref().map(|vsock| config.resolve(&vsock.socket));
+    let Some(path) = socket.filter(|path| !host_file::is_descriptor(path)) else {
+        return Ok(None);
+    };
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    match File::open(&folder) {
+        Ok(file) => Ok(Some((file, folder))),
+        Err(source) => Err(StartError::Path {
+            what: "the folder of vsock.socket",
+            path: folder,
+            source,
+        }),
+    }
+}
+
+/// Completes what is in force by what is not the sandbox's own doing, and says what is missing.
+fn note_confinement(process: &mut Process, filters: Filters) {
+    if process.has_own_pids() {
+        process.sandbox.in_force.push("pid namespace".to_owned());
+    }
+    if filters == Filters::On {
+        process.sandbox.in_force.push("seccomp".to_owned());
+    }
+    for missing in &process.sandbox.missing {
+        tracing::warn!("the VM is not confined by {missing}");
+    }
 }
 
 /// Signals that end the VM are read by the control thread instead of being delivered. Threads inherit this.

@@ -1,12 +1,13 @@
 //! The control thread's event loop: serves the control socket and the console until the VM ends, and ends it.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sys::signalfd::SignalFd;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -46,8 +47,10 @@ pub struct Parts {
     pub exit: Arc<ExitSignal>,
     /// Signals that end the VM.
     pub signals: SignalFd,
-    /// Sockets to remove at the end.
-    pub sockets: Vec<PathBuf>,
+    /// The run directory.
+    pub run_dir: File,
+    /// Names of sockets in it, to remove at the end.
+    pub sockets: Vec<OsString>,
 }
 
 /// The event loop and what it owns.
@@ -197,9 +200,9 @@ impl Supervisor {
         self.parts.server.finish();
         let still = self.machine.end();
         self.parts.console.finish();
-        for path in &self.parts.sockets {
+        for name in &self.parts.sockets {
             // What cannot be removed is replaced by the next start.
-            let _ = fs::remove_file(path);
+            let _ = unlinkat(&self.parts.run_dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
         let mut report = self.parts.exit.report().unwrap_or_else(|| {
             ExitReport::new(ExitReason::Error, "the control thread ended without a reason")

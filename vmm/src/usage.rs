@@ -1,6 +1,7 @@
 //! How much memory this process takes, and how much of that is not the guest's.
 
-use std::fs;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::ops::Range;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
@@ -16,9 +17,9 @@ pub struct Usage {
     pub overhead_bytes: u64,
 }
 
-/// Measures this process by `/proc/self/smaps`; zero where that cannot be read.
+/// Measures a process by its open `/proc/PID/smaps`; zero where that cannot be read.
 #[must_use]
-pub fn measure(memory: &Ram) -> Usage {
+pub fn measure(memory: &Ram, smaps: &File) -> Usage {
     let guest: Vec<Range<u64>> = memory
         .iter()
         .filter_map(|region| {
@@ -26,7 +27,12 @@ pub fn measure(memory: &Ram) -> Usage {
             Some(start..start + region.len())
         })
         .collect();
-    fs::read_to_string("/proc/self/smaps").map_or_else(|_| Usage::default(), |text| sum(&text, &guest))
+    let mut text = String::new();
+    // Read from the start each time, and each time written anew by the kernel.
+    let read = (&mut &*smaps)
+        .rewind()
+        .and_then(|()| (&mut &*smaps).read_to_string(&mut text));
+    read.map_or_else(|_| Usage::default(), |_| sum(&text, &guest))
 }
 
 fn sum(smaps: &str, guest: &[Range<u64>]) -> Usage {

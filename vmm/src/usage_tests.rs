@@ -16,7 +16,7 @@ fn guest_ranges_are_not_counted_as_overhead() {
 fn this_process_has_memory() {
     let memory = crate::memory::create(4 << 20, &MemoryConfig::default()).unwrap();
     crate::memory::write(&memory, 0, &[1; 64 << 10]).unwrap();
-    let usage = measure(&memory);
+    let usage = measure(&memory, &File::open("/proc/self/smaps").unwrap());
     assert!(
         usage.overhead_bytes > 0 && usage.resident_bytes >= usage.overhead_bytes + (64 << 10),
         "{usage:?}"

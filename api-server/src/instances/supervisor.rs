@@ -39,6 +39,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// Descriptors it inherits under the numbers they have here.
     pub descriptors: Vec<OwnedFd>,
+    /// Whether it is to be the first process of a pid namespace: one that starts no others.
+    pub is_alone: bool,
 }
 
 /// A supervisor that runs.
@@ -103,7 +105,12 @@ pub fn launch(launch: Launch) -> Result<Supervisor, ApiError> {
             Ok(())
         });
     }
-    let mut child = command.spawn().map_err(|error| {
+    let spawned = if launch.is_alone {
+        vmm::spawn::in_pid_namespace(command)
+    } else {
+        command.spawn()
+    };
+    let mut child = spawned.map_err(|error| {
         ApiError::internal(format!(
             "Failed to run {}: {error}; is Virga installed completely?",
             launch.program.display()

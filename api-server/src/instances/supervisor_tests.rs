@@ -8,6 +8,7 @@ fn script(run_dir: &Path, text: &str) -> Launch {
         run_dir: run_dir.to_path_buf(),
         log: run_dir.join("log"),
         descriptors: Vec::new(),
+        is_alone: false,
     }
 }
 

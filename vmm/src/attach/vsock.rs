@@ -1,5 +1,7 @@
 //! The socket device.
 
+use std::path::PathBuf;
+
 use devices::virtio::vsock::{self, Vsock};
 
 use super::{AttachError, Made, failed};
@@ -12,7 +14,8 @@ pub(super) fn make(config: &VmConfig, vsock: &VsockConfig) -> Result<Made, Attac
     let listener = host_file::listen(&socket).map_err(failed("vsock", VSOCK_ID, socket.display()))?;
     let device_config = vsock::Config {
         cid: vsock.cid,
-        socket: socket.clone(),
+        // Where host ports are found: in the working directory, see `crate::sandbox`.
+        socket: socket.file_name().map(PathBuf::from).unwrap_or_default(),
     };
     let device =
         Vsock::with_listener(device_config, listener).map_err(failed("vsock", VSOCK_ID, socket.display()))?;

@@ -45,7 +45,7 @@ pub use names::Names;
 pub use net::NetConfig;
 pub use new_device::{NewDevice, VSOCK_ID};
 pub use numbers::Numbers;
-pub use sandbox::SandboxConfig;
+pub use sandbox::{Rlimits, SandboxConfig};
 pub use serial::SerialConfig;
 pub use smbios::SmbiosConfig;
 pub use vsock::VsockConfig;

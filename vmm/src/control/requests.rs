@@ -101,9 +101,10 @@ const fn with_body(
 fn state(call: &mut Call<'_>) -> Result<Response, Refusal> {
     document(&StateInfo {
         state: call.machine.state(),
-        pid: std::process::id(),
+        pid: call.machine.process().pid,
         vcpus: call.machine.config().vcpus,
         memory_bytes: call.machine.config().memory_bytes,
+        sandbox: call.machine.process().sandbox.clone(),
     })
 }
 

@@ -23,12 +23,24 @@ pub enum VmState {
 pub struct StateInfo {
     /// Phase.
     pub state: VmState,
-    /// Process id of the VMM.
+    /// Process id of the VMM, where it was started.
     pub pid: u32,
     /// Number of vCPUs.
     pub vcpus: u8,
     /// Guest memory.
     pub memory_bytes: u64,
+    /// How the process is confined.
+    #[serde(default)]
+    pub sandbox: SandboxState,
+}
+
+/// How a VMM's process is confined.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxState {
+    /// What is in force.
+    pub in_force: Vec<String>,
+    /// What is switched on but cannot be had, with the reason.
+    pub missing: Vec<String>,
 }
 
 /// Whether a device stays.

@@ -27,6 +27,7 @@ use crate::kvm::vcpu::{Vcpu, VcpuContext};
 use crate::kvm::vm::{KvmError, Vm};
 use crate::loader::LoadError;
 use crate::memory::{MemoryError, Ram};
+use crate::process::Process;
 use crate::sandbox::seccomp::Filters;
 use crate::usage;
 use crate::watchdog::Watchdog;
@@ -178,6 +179,7 @@ pub struct Machine {
     context: VcpuContext,
     vcpus: Vec<Vcpu>,
     state: VmState,
+    process: Process,
     // Keeps the VM's descriptor open until the vCPUs are gone.
     _vm: Vm,
 }
@@ -189,6 +191,7 @@ impl Blueprint {
         exit: Arc<ExitSignal>,
         clock: Arc<BootClock>,
         filters: Filters,
+        process: Process,
     ) -> Result<Machine, BuildError> {
         let control = Arc::<RunControl>::default();
         let context = VcpuContext {
@@ -222,6 +225,7 @@ impl Blueprint {
             context,
             vcpus,
             state: VmState::Created,
+            process,
             _vm: self.vm,
         })
     }
@@ -232,6 +236,12 @@ impl Machine {
     #[must_use]
     pub fn state(&self) -> VmState {
         self.state
+    }
+
+    /// The process it runs in.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// What it was made from.
@@ -349,7 +359,7 @@ impl Machine {
     /// All counters.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        let usage = usage::measure(&self.memory);
+        let usage = usage::measure(&self.memory, &self.process.smaps);
         let watchdog = self.watchdog.iter();
         let watchdog = watchdog.map(|(watchdog, info)| (info.id.clone(), watchdog.metrics()));
         Metrics {

@@ -35,34 +35,51 @@ pub fn hand_over(run_dir: &File, config: &SandboxConfig) -> io::Result<()> {
     )?)
 }
 
-/// Drops user, groups and capabilities. There is no way back: `no_new_privs` is set.
-pub fn drop_all(config: &SandboxConfig) -> io::Result<()> {
+/// Becomes the configured user, with its group and no others. Capabilities stay until [`drop_all`].
+pub fn become_user(config: &SandboxConfig) -> io::Result<()> {
     let is_root = geteuid().is_root();
     if is_root {
-        for capability in 0..=LAST_CAPABILITY {
-            match prctl(libc::PR_CAPBSET_DROP, capability) {
-                Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
-                Err(error) => return Err(error),
-            }
+        setgroups(&[])?;
+    }
+    let Some(uid) = config.uid else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(config.gid.unwrap_or(uid)));
+    if !is_root && uid != geteuid() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("only root can become user {uid}; start virga-vmm as root or leave sandbox.uid out"),
+        ));
+    }
+    prctl(libc::PR_SET_KEEPCAPS, 1)?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    if is_root {
+        // Changing the user has left them permitted, but not in effect.
+        let permitted = capabilities()?;
+        set_capabilities([permitted[1], permitted[1], 0, permitted[4], permitted[4], 0])?;
+    }
+    Ok(())
+}
+
+/// Drops all capabilities. There is no way back: `no_new_privs` is set.
+pub fn drop_all() -> io::Result<()> {
+    for capability in 0..=LAST_CAPABILITY {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            Ok(()) => {}
+            // Beyond the last one; or the process is not privileged, and then the set is of no use to it.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => break,
+            Err(error) => return Err(error),
         }
     }
-    if let Some(uid) = config.uid {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(config.gid.unwrap_or(uid)));
-        if is_root {
-            setgroups(&[])?;
-        } else if uid != geteuid() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("only root can become user {uid}; start virga-vmm as root or leave sandbox.uid out"),
-            ));
-        }
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)?;
-    }
-    drop_capabilities()?;
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    // No core dumps with guest memory in them, and no attaching by others of the same user.
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+    )?;
+    set_capabilities([0; 6])?;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// No core dumps with guest memory in them, and no attaching by others of the same user.
+pub fn hide() -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
@@ -72,13 +89,26 @@ struct Header {
     pid: i32,
 }
 
-fn drop_capabilities() -> io::Result<()> {
-    let header = Header {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
-    // Effective, permitted and inheritable sets, two words each.
-    let sets = [0u32; 6];
+/// Effective, permitted and inheritable sets, low words first, then high words.
+type Sets = [u32; 6];
+
+const HEADER: Header = Header {
+    version: CAPABILITY_VERSION,
+    pid: 0,
+};
+
+fn capabilities() -> io::Result<Sets> {
+    let header = HEADER;
+    let mut sets = Sets::default();
+    // SAFETY: both structures have the layout of version 3 and live for the call, which writes the second one only.
+    match unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) } {
+        0 => Ok(sets),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn set_capabilities(sets: Sets) -> io::Result<()> {
+    let header = HEADER;
     // SAFETY: both structures have the layout of version 3 and live for the call, which only reads them.
     match unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) } {
         0 => Ok(()),

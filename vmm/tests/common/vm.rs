@@ -92,14 +92,21 @@ impl Spec {
         self.start().end()
     }
 
-    pub(crate) fn start(self) -> Vm {
+    fn run_command(&self) -> Command {
         let started = vmm::clock::now_us().to_string();
-        let process = self
-            .command(&["--start-time-us", &started])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = self.command(&["--start-time-us", &started]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn start(self) -> Vm {
+        let process = self.run_command().spawn().unwrap();
+        Vm { process, spec: self }
+    }
+
+    /// Starts it as the daemon does: as the first process of a pid namespace.
+    pub(crate) fn start_alone(self) -> Vm {
+        let process = vmm::spawn::in_pid_namespace(self.run_command()).unwrap();
         Vm { process, spec: self }
     }
 }

@@ -112,6 +112,7 @@ impl Driver for ContainerDriver {
             log: plan.log_dir.join("virga.log"),
             run_dir: plan.run_dir,
             descriptors: Vec::new(),
+            is_alone: false,
         })
     }
 

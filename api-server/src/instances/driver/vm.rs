@@ -278,6 +278,7 @@ impl Driver for VmDriver {
             log: plan.log_dir.join("virga.log"),
             run_dir: plan.run_dir,
             descriptors,
+            is_alone: true,
         })
     }
 
