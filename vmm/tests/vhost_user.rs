@@ -36,7 +36,11 @@ struct BackEnd {
 /// Serves a disk to whoever is at the other end, until that hangs up.
 fn serve_disk(disk: &Path, front_end: UnixStream) {
     let file = File::options().read(true).write(true).open(disk).unwrap();
-    let block = Block::new(block::Config::default(), file).unwrap();
+    let block = Block::new(
+        block::Config::default(),
+        vec![block::DiskFile::raw(file).unwrap()],
+    )
+    .unwrap();
     let (_, result) = serve(Box::new(Virtio::new(block)), front_end, no_hook());
     result.unwrap();
 }

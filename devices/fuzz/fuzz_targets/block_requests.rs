@@ -4,7 +4,7 @@
 #![no_main]
 
 use devices::testing::Harness;
-use devices::virtio::block::{Block, Config, Engine};
+use devices::virtio::block::{Block, Config, DiskFile, Engine};
 use devices::virtio::worker::Virtio;
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
@@ -18,7 +18,8 @@ fuzz_target!(|input: &[u8]| {
     file.set_len(SIZE).expect("a disk");
     let engine = if noise[0] & 1 == 0 { Engine::Auto } else { Engine::Sync };
     let config = Config { engine, ..Config::default() };
-    let block = Block::new(config, file.try_clone().expect("another descriptor")).expect("a block device");
+    let disk = DiskFile::raw(file.try_clone().expect("another descriptor")).expect("a disk");
+    let block = Block::new(config, vec![disk]).expect("a block device");
     let mut harness = Harness::with_device(Box::new(Virtio::new(block)), 1 << 9);
     for step in steps.iter().take(16) {
         let state = harness.queues[0].state.clone();

@@ -21,6 +21,8 @@ const PARTS: i128 = 1_000_000_000;
 /// Without a burst of the user's choice a bucket holds a tenth of what comes in a second: enough to ride out the
 /// scheduling of the host, too little to notice.
 const BURST_DIVISOR: u64 = 10;
+/// How long the timer waits before it asks again: the limits may have been changed.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What the user allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,15 +95,13 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(limits: Limits) -> Option<Self> {
+    fn new(limits: Limits) -> Self {
         let bucket = |rate: Option<_>, burst| rate.map(|rate| Bucket::new(rate, burst));
-        let bytes = bucket(limits.bytes_per_second, limits.bytes_burst);
-        let operations = bucket(limits.operations_per_second, limits.operations_burst);
-        (bytes.is_some() || operations.is_some()).then(|| Self {
+        Self {
             start: Instant::now(),
-            bytes,
-            operations,
-        })
+            bytes: bucket(limits.bytes_per_second, limits.bytes_burst),
+            operations: bucket(limits.operations_per_second, limits.operations_burst),
+        }
     }
 
     /// How long the next request has to wait.
@@ -136,14 +136,24 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// Puts limits to work. There is nothing to put if there are none.
     pub fn new(limits: Limits) -> io::Result<Option<Self>> {
-        let Some(buckets) = Buckets::new(limits) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            buckets: Arc::new(Mutex::new(buckets)),
+        match limits.bytes_per_second.or(limits.operations_per_second) {
+            Some(_) => Self::adjustable(limits).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts limits to work that may be [`set`](Self::set) later, if there are none at first.
+    pub fn adjustable(limits: Limits) -> io::Result<Self> {
+        Ok(Self {
+            buckets: Arc::new(Mutex::new(Buckets::new(limits))),
             timer: TimerFd::new()?,
             armed: false,
-        }))
+        })
+    }
+
+    /// Changes the limits for all that share them. Who waits at present notices within a second.
+    pub fn set(&self, limits: Limits) {
+        *self.buckets() = Buckets::new(limits);
     }
 
     /// The same limits for another thread: both together may do what one alone might.
@@ -167,7 +177,7 @@ impl RateLimiter {
         }
         if !self.armed {
             // A timer that cannot be set must not stop the device for ever.
-            self.armed = self.timer.reset(wait, None).is_ok();
+            self.armed = self.timer.reset(wait.min(LONGEST_WAIT), None).is_ok();
         }
         !self.armed
     }

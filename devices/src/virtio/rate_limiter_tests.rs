@@ -161,7 +161,7 @@ fn without_limits_there_is_no_limiter() {
         (limits.operations_per_second, limits.operations_burst),
         (None, None)
     );
-    let buckets = Buckets::new(limits).unwrap();
+    let buckets = Buckets::new(limits);
     assert_eq!(buckets.bytes.unwrap().capacity, 7 * PARTS);
     assert!(serde_json::from_str::<Limits>(r#"{"bytes_per_second":0}"#).is_err());
     let burst = NonZeroU64::new(1);

@@ -35,7 +35,7 @@ use crate::host_file;
 pub use crate::mac::MacAddress;
 pub use balloon::BalloonConfig;
 pub use cpu::CpuConfig;
-pub use disk::DiskConfig;
+pub use disk::{BackingConfig, DiskConfig, MAX_LAYERS};
 pub use error::ConfigError;
 pub use file_system::FileSystemConfig;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};

@@ -1,7 +1,9 @@
+use super::request::Status;
 use super::*;
 use crate::testing::{Harness, Part};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::worker::Virtio;
+use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 const FLUSH: u64 = 1 << spec::VIRTIO_BLK_F_FLUSH;
@@ -11,6 +13,11 @@ fn disk() -> File {
     let file = tempfile::tempfile().unwrap();
     file.set_len(SIZE).unwrap();
     file
+}
+
+/// A raw file as the device takes it.
+fn raw(file: &File) -> Vec<DiskFile> {
+    vec![DiskFile::raw(file.try_clone().unwrap()).unwrap()]
 }
 
 fn config(engine: Engine) -> Config {
@@ -29,7 +36,7 @@ fn header(kind: u32, sector: u64) -> Part {
 fn with_each_engine(story: impl Fn(Harness, &File)) {
     for engine in [Engine::Sync, Engine::Auto] {
         let file = disk();
-        let block = Block::new(config(engine), file.try_clone().unwrap()).unwrap();
+        let block = Block::new(config(engine), raw(&file)).unwrap();
         story(Harness::new(block, FLUSH), &file);
     }
 }
@@ -179,7 +186,7 @@ fn a_read_only_disk_refuses_every_change() {
         read_only: true,
         ..config(Engine::Auto)
     };
-    let block = Block::new(config, file.try_clone().unwrap()).unwrap();
+    let block = Block::new(config, raw(&file)).unwrap();
     assert_ne!(block.features() & 1 << spec::VIRTIO_BLK_F_RO, 0);
     assert_eq!(block.features() & 1 << spec::VIRTIO_BLK_F_DISCARD, 0);
     let mut harness = Harness::new(block, FLUSH);
@@ -194,7 +201,7 @@ fn a_read_only_disk_refuses_every_change() {
 #[test]
 fn a_request_without_room_for_a_status_breaks_the_queue_until_reset() {
     let file = disk();
-    let mut harness = Harness::new(Block::new(config(Engine::Auto), file).unwrap(), FLUSH);
+    let mut harness = Harness::new(Block::new(config(Engine::Auto), raw(&file)).unwrap(), FLUSH);
     harness.queues[0].add(&[header(4, 0)]);
     harness.queues[0].kick();
     assert!(harness.interrupt.wait(|| harness.interrupt.asked_for_reset()));
@@ -246,7 +253,7 @@ fn a_paused_device_goes_on_where_it_was() {
 #[test]
 fn a_driver_without_flushes_gets_durable_writes() {
     let file = disk();
-    let block = Block::new(config(Engine::Auto), file.try_clone().unwrap()).unwrap();
+    let block = Block::new(config(Engine::Auto), raw(&file)).unwrap();
     let mut harness = Harness::new(block, 0);
     assert_eq!(write(&mut harness, 0, vec![5; 4096]), 0);
     let mut bytes = [0; 4096];
@@ -270,7 +277,7 @@ fn several_queues_are_served() {
         queues: 4,
         ..config(Engine::Auto)
     };
-    let block = Block::new(config, file).unwrap();
+    let block = Block::new(config, raw(&file)).unwrap();
     assert_ne!(block.features() & 1 << spec::VIRTIO_BLK_F_MQ, 0);
     let mut harness = Harness::new(block, FLUSH | 1 << spec::VIRTIO_BLK_F_MQ);
     for queue in 0..4 {
@@ -290,7 +297,7 @@ fn several_queues_are_served() {
 fn the_configuration_space_tells_size_and_limits() {
     let file = disk();
     file.set_len(SIZE + 100).unwrap();
-    let device = Virtio::new(Block::new(config(Engine::Sync), file).unwrap());
+    let device = Virtio::new(Block::new(config(Engine::Sync), raw(&file)).unwrap());
     let mut capacity = [0; 8];
     device.config().read(0, &mut capacity);
     assert_eq!(u64::from_le_bytes(capacity), SIZE / 512);
@@ -305,20 +312,24 @@ fn impossible_configurations_are_refused_with_the_reason() {
         serial: "x".repeat(21),
         ..Config::default()
     };
-    assert!(Block::new(long, disk()).is_err_and(|error| error.to_string().contains("xxx")));
+    assert!(Block::new(long, raw(&disk())).is_err_and(|error| error.to_string().contains("xxx")));
     for queues in [0, 33] {
         let config = Config {
             queues,
             ..Config::default()
         };
-        assert!(matches!(Block::new(config, disk()), Err(BlockError::Queues(_))));
+        assert!(matches!(
+            Block::new(config, raw(&disk())),
+            Err(BlockError::Queues(_))
+        ));
     }
     let state = State {
         config: Config::default(),
         size_bytes: 7,
+        write_back: true,
     };
     assert!(matches!(
-        Block::restore(state, disk()),
+        Block::restore(state, raw(&disk())),
         Err(BlockError::SizeChanged {
             saved: 7,
             actual: SIZE
@@ -338,7 +349,7 @@ fn a_limited_disk_slows_down_and_loses_nothing() {
                 limits,
                 ..config(engine)
             },
-            disk(),
+            raw(&disk()),
         )
         .unwrap();
         let mut harness = Harness::new(block, FLUSH);
@@ -403,10 +414,10 @@ fn where_io_uring_is_forbidden_plain_system_calls_do() {
     let story = || {
         forbid_io_uring();
         assert!(matches!(
-            Block::new(config(Engine::Uring), disk()),
+            Block::new(config(Engine::Uring), raw(&disk())),
             Err(BlockError::Uring(_))
         ));
-        let mut harness = Harness::new(Block::new(config(Engine::Auto), disk()).unwrap(), FLUSH);
+        let mut harness = Harness::new(Block::new(config(Engine::Auto), raw(&disk())).unwrap(), FLUSH);
         assert_eq!(write(&mut harness, 1, vec![3; 512]), 0);
         assert_eq!(
             harness.request(0, &[header(0, 1), Part::Write(513)]).1[..512],

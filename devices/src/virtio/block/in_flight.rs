@@ -1,77 +1,59 @@
 //! Requests that are being carried out, and where they are kept until then.
 
-use super::disk::Erase;
-use super::request::Status;
+use super::file::Erase;
+use super::qcow2::Allocation;
 use crate::memory::Ram;
 use crate::virtio::buffer::{Buffer, IoVecs};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a request in flight does.
+#[allow(clippy::large_enum_variant, reason = "nearly all are transfers")]
 pub(super) enum Work {
     /// Moves bytes between disk and guest memory.
-    Transfer {
-        /// To the disk.
-        write: bool,
-        /// Where in this process' memory.
-        iovecs: IoVecs,
-        /// Vectors before this one are done.
-        first: usize,
-        /// Where on the disk the request began.
-        offset: u64,
-        /// Bytes done.
-        done: u64,
-        /// Bytes in all.
-        len: u64,
-    },
+    Transfer(Transfer),
     /// Makes writes durable.
     Flush,
     /// Erases bytes.
     Erase(Erase, Range<u64>),
-    /// Needs no work.
-    Other,
+    /// None: the serial number, of this many bytes, has been written, or the request was not one.
+    Id(u32),
 }
 
-impl Work {
-    /// Notes that `count` more bytes are done. Returns how the request ended, or nothing if bytes are left.
-    pub(super) fn advance(&mut self, count: usize) -> Option<Result<u32, Status>> {
-        let Work::Transfer {
-            write,
-            iovecs,
-            first,
-            done,
-            len,
-            ..
-        } = self
-        else {
-            return Some(Ok(0));
-        };
-        if count == 0 {
-            // The file has become shorter than the disk.
-            return Some(Err(Status::IoError));
-        }
-        *done += count as u64;
-        if *done >= *len {
-            // A chain is shorter than 4 GiB (§2.7.5.2).
-            let written = if *write {
-                0
-            } else {
-                u32::try_from(*len).unwrap_or(u32::MAX)
-            };
-            return Some(Ok(written));
-        }
-        let mut left = count;
-        while let Some(vector) = iovecs.get_mut(*first) {
-            let here = left.min(vector.iov_len);
-            left -= here;
-            vector.iov_len -= here;
-            vector.iov_base = vector.iov_base.wrapping_byte_add(here);
-            if vector.iov_len > 0 {
-                break;
-            }
-            *first += 1;
-        }
-        None
+/// Bytes on their way, one piece after the other: a piece is what lies together in one file.
+pub(super) struct Transfer {
+    /// To the disk.
+    pub(super) write: bool,
+    /// Where the rest is in guest memory.
+    pub(super) data: Buffer,
+    /// Where the rest is on the disk.
+    pub(super) offset: u64,
+    /// Bytes in all.
+    pub(super) len: u64,
+    /// What moves at present.
+    pub(super) piece: Option<Piece>,
+}
+
+/// Bytes that lie together in one file.
+pub(super) struct Piece {
+    /// The file's number.
+    pub(super) file: usize,
+    /// From where on; moves along with what is done.
+    pub(super) offset: u64,
+    /// Bytes to go.
+    pub(super) left: u64,
+    /// The same in this process' memory.
+    pub(super) iovecs: IoVecs,
+    /// New clusters of an image.
+    pub(super) allocation: Option<Allocation>,
+}
+
+impl Transfer {
+    /// Where the rest is on the disk.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.data.len()
     }
 }
 
@@ -87,45 +69,64 @@ pub(super) struct InFlight {
     pub(super) ram: Arc<Ram>,
     /// What it does.
     pub(super) work: Work,
+    /// When it was taken from the queue.
+    pub(super) began: Instant,
 }
 
 // SAFETY: the raw pointers in the vectors point into guest memory that `ram` keeps mapped, which any thread may access.
 unsafe impl Send for InFlight {}
 
-/// A fixed number of places for requests; their numbers are the ring's tokens.
+/// Places for requests, which stay where they are. Those whose numbers a ring has as tokens are in flight, the others
+/// wait for one of them.
 pub(super) struct Slots {
+    /// As many as were needed so far; there is room for all.
     slots: Vec<Option<InFlight>>,
     free: Vec<u32>,
+    waiting: VecDeque<InFlight>,
+    most: usize,
 }
 
 impl Slots {
-    pub(super) fn new(count: u32) -> Self {
+    pub(super) fn new(most: u32) -> Self {
         Self {
-            slots: (0..count).map(|_| None).collect(),
-            free: (0..count).rev().collect(),
+            slots: Vec::with_capacity(most as usize),
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+            most: most as usize,
         }
     }
 
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no further request may be taken from a queue.
     pub(super) fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.in_flight() + self.waiting.len() >= self.most
     }
 
+    /// Whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.in_flight() == 0
     }
 
-    /// Keeps a request. It comes back if there is no place.
-    #[allow(clippy::result_large_err, reason = "it moves on as it came")]
-    pub(super) fn insert(&mut self, request: InFlight) -> Result<u64, InFlight> {
-        let Some(index) = self.free.pop() else {
-            return Err(request);
+    /// Keeps a request in flight. It comes back if there is no place.
+    pub(super) fn insert(&mut self, request: InFlight) -> Result<u64, Box<InFlight>> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            // The slots must not move, so no more of them than were reserved.
+            None if self.slots.len() < self.most => {
+                self.slots.push(None);
+                (self.slots.len() - 1) as u32
+            }
+            None => return Err(Box::new(request)),
         };
         match self.slots.get_mut(index as usize) {
             Some(slot) => {
                 *slot = Some(request);
                 Ok(u64::from(index))
             }
-            None => Err(request),
+            None => Err(Box::new(request)),
         }
     }
 
@@ -139,5 +140,26 @@ impl Slots {
         // Below the number of slots, which is 32-bit.
         self.free.push(index as u32);
         Some(request)
+    }
+
+    /// Whether data of this range of the disk is on its way.
+    pub(super) fn touches(&self, bytes: &Range<u64>) -> bool {
+        self.slots.iter().flatten().any(|request| match &request.work {
+            Work::Transfer(transfer) => {
+                let other = transfer.range();
+                other.start < bytes.end && bytes.start < other.end
+            }
+            _ => false,
+        })
+    }
+
+    /// Keeps a request until others are done.
+    pub(super) fn wait(&mut self, request: InFlight) {
+        self.waiting.push_back(request);
+    }
+
+    /// The requests that wait, to be tried again.
+    pub(super) fn take_waiting(&mut self) -> VecDeque<InFlight> {
+        std::mem::take(&mut self.waiting)
     }
 }

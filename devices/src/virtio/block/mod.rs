@@ -1,29 +1,37 @@
-//! The block device (virtio 1.3 §5.2) on a raw file or host block device.
+//! The block device (virtio 1.3 §5.2) on a raw file, a host block device or an image.
 //!
-//! Requests are parsed and checked in [`request`], and carried out by io_uring ([`uring`]) or, where that is missing or
-//! forbidden, by plain system calls on the device's thread. A flush is a true `fdatasync`; a driver that did not accept
-//! the flush feature gets durable writes instead (§5.2.5.2).
+//! Requests are parsed and checked in [`request`]; [`disk`] says which bytes of which file they are about, and
+//! [`execute`] has them moved, by io_uring ([`uring`]) or, where that is missing or forbidden, by plain system calls on
+//! the device's thread. Each queue of a raw disk has a thread and a ring of its own; an image has one for all, because of
+//! its tables. A flush is a true `fdatasync`; a driver that does without flushes, or turns the write cache off, gets
+//! durable writes instead (§5.2.5.2).
 
 mod config;
-pub mod disk;
+mod disk;
+mod execute;
+mod file;
 mod in_flight;
+mod metrics;
+pub mod qcow2;
 pub mod request;
-pub mod uring;
+mod uring;
 
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
-use crate::virtio::queue::Queue;
 use crate::virtio::rate_limiter::RateLimiter;
+use crate::virtio::update::{UpdateError, UpdateResult, parse};
 use crate::virtio::worker::{Backend, Io};
-pub use config::{BlockError, Config, Engine, QUEUES_MAX, State};
+pub use config::{BlockError, Config, Engine, QUEUES_MAX, State, Update};
+pub use disk::{DiskFile, Format};
+pub use file::HostFile;
+pub use metrics::BlockMetrics;
+pub use request::SERIAL_LEN;
 
-use config::{QUEUE_SIZE, config_space};
-use disk::{Disk, Erase, cannot_erase};
-use in_flight::{InFlight, Slots, Work};
-use request::{Operation, Request, SERIAL_LEN, Status};
-use serde::Serialize;
-use std::fs::File;
+use config::{CAPACITY, QUEUE_SIZE, WRITEBACK, config_space};
+use disk::Disk;
+use in_flight::Slots;
+use request::{Request, SECTOR};
 use std::io;
 use std::sync::Arc;
 use uring::Uring;
@@ -38,26 +46,7 @@ const TOKEN_COMPLETED: u32 = 0;
 /// Token of the limiter's descriptor.
 const TOKEN_LIMITER: u32 = 1;
 
-/// The device's counters.
-#[derive(Debug, Default, Serialize)]
-pub struct BlockMetrics {
-    /// Read requests completed.
-    pub reads: Counter,
-    /// Bytes read.
-    pub read_bytes: Counter,
-    /// Write requests completed.
-    pub writes: Counter,
-    /// Bytes written.
-    pub written_bytes: Counter,
-    /// Flushes completed.
-    pub flushes: Counter,
-    /// Discards and write-zeroes completed.
-    pub erasures: Counter,
-    /// Requests that ended with an error.
-    pub failures: Counter,
-}
-
-/// The block device.
+/// The block device, or the part of it that serves one queue.
 pub struct Block {
     config: Config,
     disk: Disk,
@@ -65,46 +54,60 @@ pub struct Block {
     slots: Slots,
     space: Arc<ConfigSpace>,
     metrics: Arc<BlockMetrics>,
-    /// Whether the driver did without flushes, so that each write has to be durable.
-    write_through: bool,
-    limiter: Option<RateLimiter>,
+    /// How the driver turns the write cache on and off.
+    cache: Cache,
+    limiter: RateLimiter,
     /// Queues that have requests for which there was no slot, or that have used up their limits.
     stalled: u32,
+    siblings: Vec<Block>,
+}
+
+/// Who decides whether writes may stay in the host's cache (§5.2.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// The driver has not said anything yet.
+    Unknown,
+    /// It flushes when it has to.
+    WriteBack,
+    /// It never flushes.
+    WriteThrough,
+    /// A field of the configuration space.
+    Field,
 }
 
 impl Block {
-    /// Makes a block device of an open raw file or host block device, open for writing unless `read_only`.
-    pub fn new(config: Config, disk: File) -> Result<Self, BlockError> {
+    /// Makes a block device of open files: the disk's own, open for writing unless `read_only`, and, one below the other,
+    /// those that it stands on.
+    pub fn new(config: Config, files: Vec<DiskFile>) -> Result<Self, BlockError> {
         if config.serial.len() > SERIAL_LEN {
             return Err(BlockError::SerialTooLong(config.serial));
         }
         if config.queues == 0 || config.queues > QUEUES_MAX {
             return Err(BlockError::Queues(config.queues));
         }
-        let disk = Disk::new(disk).map_err(BlockError::Size)?;
-        let uring = match config.engine {
-            Engine::Sync => None,
-            Engine::Uring => Some(Uring::new().map_err(BlockError::Uring)?),
-            Engine::Auto => Uring::new()
-                .inspect_err(|error| tracing::debug!(%error, "no io_uring, disk uses plain system calls"))
-                .ok(),
-        };
-        Ok(Self {
-            space: Arc::new(ConfigSpace::new(config_space(&config, disk.size()))),
+        let disk = Disk::new(files, !config.read_only)?;
+        let mut block = Self {
+            space: Arc::new(config_space(&config, &disk)),
             slots: Slots::new(uring::DEPTH),
-            limiter: RateLimiter::new(config.limits).map_err(BlockError::Timer)?,
+            limiter: RateLimiter::adjustable(config.limits).map_err(BlockError::Timer)?,
+            uring: ring(config.engine)?,
             config,
             disk,
-            uring,
             metrics: Arc::default(),
-            write_through: false,
+            cache: Cache::Unknown,
             stalled: 0,
-        })
+            siblings: Vec::new(),
+        };
+        for _ in 1..block.config.queues {
+            block.siblings.extend(block.sibling()?);
+        }
+        Ok(block)
     }
 
     /// Makes the device again as it was saved, on the same disk.
-    pub fn restore(state: State, disk: File) -> Result<Self, BlockError> {
-        let block = Self::new(state.config, disk)?;
+    pub fn restore(state: State, files: Vec<DiskFile>) -> Result<Self, BlockError> {
+        let block = Self::new(state.config, files)?;
+        block.space.update(WRITEBACK, &[u8::from(state.write_back)]);
         match block.disk.size() {
             actual if actual != state.size_bytes => Err(BlockError::SizeChanged {
                 saved: state.size_bytes,
@@ -114,231 +117,79 @@ impl Block {
         }
     }
 
-    /// Starts one request. What is done at once is completed at once.
-    fn begin(&mut self, queue: usize, head: u16, request: Request, io: &mut Io) {
-        let Request {
-            operation,
-            data,
-            status,
-        } = request;
-        let ram = io.memory.memory().into_inner();
-        let done = |work| InFlight {
-            queue,
-            head,
-            status,
-            ram: ram.clone(),
-            work,
+    /// The part for another queue; there is none for an image.
+    fn sibling(&self) -> Result<Option<Self>, BlockError> {
+        let Some(disk) = self.disk.share() else {
+            return Ok(None);
         };
-        let operation = match operation {
-            Ok(operation) => operation,
-            Err(status) => return self.complete(done(Work::Other), Err(status), io),
-        };
-        match operation {
-            Operation::GetId => {
-                let mut data = data;
-                let len = data.len().min(SERIAL_LEN as u64) as usize;
-                let mut serial = [0; SERIAL_LEN];
-                serial
-                    .iter_mut()
-                    .zip(self.config.serial.bytes())
-                    .for_each(|(to, from)| *to = from);
-                let result = data.write(&ram, serial.get(..len).unwrap_or_default());
-                let result = result.map(|()| len as u32).map_err(|_| Status::IoError);
-                self.complete(done(Work::Other), result, io);
-            }
-            Operation::Read { offset } | Operation::Write { offset } => {
-                let write = matches!(operation, Operation::Write { .. });
-                match data.iovecs(&ram, data.len()) {
-                    Ok(iovecs) => {
-                        let work = Work::Transfer {
-                            write,
-                            iovecs,
-                            first: 0,
-                            offset,
-                            done: 0,
-                            len: data.len(),
-                        };
-                        self.submit(done(work), io);
-                    }
-                    Err(_) => self.complete(done(Work::Other), Err(Status::IoError), io),
-                }
-            }
-            Operation::Flush => self.submit(done(Work::Flush), io),
-            Operation::Discard(bytes) => self.submit(done(Work::Erase(Erase::Discard, bytes)), io),
-            Operation::WriteZeroes { bytes, unmap } => {
-                let erase = if unmap { Erase::ZeroUnmap } else { Erase::Zero };
-                self.submit(done(Work::Erase(erase, bytes)), io);
-            }
+        Ok(Some(Self {
+            space: self.space.clone(),
+            slots: Slots::new(uring::DEPTH),
+            limiter: self.limiter.share().map_err(BlockError::Timer)?,
+            uring: ring(self.config.engine)?,
+            config: self.config.clone(),
+            disk,
+            metrics: self.metrics.clone(),
+            cache: Cache::Unknown,
+            stalled: 0,
+            siblings: Vec::new(),
+        }))
+    }
+
+    /// Whether each write has to be durable.
+    fn write_through(&self) -> bool {
+        match self.cache {
+            Cache::Unknown | Cache::WriteBack => false,
+            Cache::WriteThrough => true,
+            Cache::Field => !self.write_back_field(),
         }
     }
 
-    /// Gives work to the ring, or does it here.
-    fn submit(&mut self, request: InFlight, io: &mut Io) {
-        // Nothing to transfer: the ring would find that out, too, but the vectors may be none.
-        if matches!(&request.work, Work::Transfer { len: 0, .. }) {
-            return self.complete(request, Ok(0), io);
-        }
-        let durable = self.write_through;
-        let Some(uring) = self.uring.as_mut() else {
-            return self.run(request, io);
-        };
-        let token = match self.slots.insert(request) {
-            Ok(token) => token,
-            // The caller has made sure that there is a slot.
-            Err(request) => return self.complete(request, Err(Status::IoError), io),
-        };
-        let Some(request) = self.slots.get(token) else {
-            return;
-        };
-        let pushed = match &request.work {
-            Work::Transfer {
-                write,
-                iovecs,
-                first,
-                offset,
-                done,
-                ..
-            } => {
-                let iovecs = iovecs.get(*first..).unwrap_or_default();
-                // SAFETY: the slot keeps vectors and memory map until the request has completed.
-                unsafe { uring.push_transfer(token, &self.disk, *write, iovecs, offset + done, durable) }
-            }
-            Work::Flush => uring.push_flush(token, &self.disk),
-            Work::Erase(erase, bytes) => uring.push_erase(token, &self.disk, *erase, bytes),
-            Work::Other => Ok(()),
-        };
-        if pushed.is_err()
-            && let Some(request) = self.slots.remove(token)
-        {
-            self.complete(request, Err(Status::IoError), io);
-        }
+    fn write_back_field(&self) -> bool {
+        let mut field = [0];
+        self.space.read(WRITEBACK as u64, &mut field);
+        field != [0]
     }
 
-    /// Does the work on this thread.
-    fn run(&mut self, mut request: InFlight, io: &mut Io) {
-        loop {
-            let result = match &request.work {
-                Work::Transfer {
-                    write,
-                    iovecs,
-                    first,
-                    offset,
-                    done,
-                    ..
-                } => {
-                    let iovecs = iovecs.get(*first..).unwrap_or_default();
-                    // SAFETY: the request holds the memory map that the vectors point into.
-                    unsafe {
-                        self.disk
-                            .transfer(*write, iovecs, offset + done, self.write_through)
-                    }
-                }
-                Work::Flush => self.disk.flush().map(|()| 0),
-                Work::Erase(erase, bytes) => self.disk.erase(*erase, bytes).map(|()| 0),
-                Work::Other => Ok(0),
-            };
-            match self.advance(&mut request, result) {
-                Some(result) => return self.complete(request, result, io),
-                None => continue,
-            }
+    fn grow(&mut self, size: u64, io: Option<&mut Io>) -> Result<(), UpdateError> {
+        let old = self.disk.size();
+        if self.config.read_only {
+            return Err(UpdateError::Refused("the disk is read-only".to_owned()));
         }
-    }
-
-    /// Takes the result of a system call into account. Returns how the request ended, or nothing if it must go on.
-    fn advance(&self, request: &mut InFlight, result: io::Result<usize>) -> Option<Result<u32, Status>> {
-        match result {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                ) =>
-            {
-                None
-            }
-            Err(error) => {
-                if let Work::Erase(erase, bytes) = &request.work
-                    && cannot_erase(&error)
-                {
-                    let result = self.disk.erase_by_hand(*erase, bytes);
-                    return Some(result.map(|()| 0).map_err(|_| Status::IoError));
-                }
-                tracing::debug!(%error, "disk request failed");
-                Some(Err(Status::IoError))
-            }
-            Ok(count) => request.work.advance(count),
+        if size < old {
+            let problem = format!("the disk has {old} bytes and cannot become smaller while it is in use");
+            return Err(UpdateError::Refused(problem));
         }
-    }
-
-    /// Tells the driver how a request ended; `Ok` holds the number of data bytes written to guest memory.
-    fn complete(&mut self, request: InFlight, result: Result<u32, Status>, io: &mut Io) {
-        let InFlight {
-            queue,
-            head,
-            mut status,
-            ram,
-            work,
-        } = request;
-        let metrics = &self.metrics;
-        let (code, written) = match result {
-            Ok(written) => {
-                match &work {
-                    Work::Transfer {
-                        write: false, len, ..
-                    } => {
-                        metrics.reads.increment();
-                        metrics.read_bytes.add(*len);
-                    }
-                    Work::Transfer { len, .. } => {
-                        metrics.writes.increment();
-                        metrics.written_bytes.add(*len);
-                    }
-                    Work::Flush => metrics.flushes.increment(),
-                    Work::Erase(..) => metrics.erasures.increment(),
-                    Work::Other => {}
-                }
-                (Status::Ok, written)
-            }
-            Err(status) => {
-                metrics.failures.increment();
-                (status, 0)
-            }
+        let align = self.disk.align();
+        if !size.is_multiple_of(align) {
+            return Err(UpdateError::Invalid(format!(
+                "`size_bytes` is {size}: use a multiple of {align}"
+            )));
+        }
+        if size == old {
+            return Ok(());
+        }
+        let failed = |source| UpdateError::Failed {
+            what: "make the disk larger",
+            source,
         };
-        // A status outside of guest memory is the driver's own loss; the chain goes back all the same.
-        let len = match status.write(&ram, &[code as u8]) {
-            Ok(()) => written.saturating_add(1),
-            Err(_) => 0,
-        };
-        if let Some(queue) = io.queues.get_mut(queue) {
-            queue.add_used(head, len);
+        self.disk.grow(size).map_err(failed)?;
+        self.space.update(CAPACITY, &(size / SECTOR).to_le_bytes());
+        if let Some(io) = io {
+            io.interrupt.config();
         }
+        Ok(())
     }
+}
 
-    /// Completes what the ring has done.
-    fn reap(&mut self, io: &mut Io) {
-        let Some(uring) = self.uring.as_mut() else { return };
-        for (token, result) in uring.completions() {
-            let Some(mut request) = self.slots.remove(token) else {
-                continue;
-            };
-            match self.advance(&mut request, result) {
-                Some(result) => self.complete(request, result, io),
-                None => self.submit(request, io),
-            }
-        }
-        io.queues.iter_mut().for_each(Queue::signal);
-    }
-
-    /// Gives the kernel what was queued.
-    fn flush_submissions(&mut self, io: &mut Io) {
-        let Some(uring) = self.uring.as_mut() else { return };
-        match uring.submit() {
-            Ok(true) => {}
-            // The kernel is short of something for the moment; come back by way of the event loop.
-            Ok(false) => io.queues.iter().take(1).for_each(|queue| queue.wake_again()),
-            Err(error) => {
-                tracing::error!(%error, "disk cannot submit requests");
-                io.interrupt.needs_reset();
-            }
+fn ring(engine: Engine) -> Result<Option<Uring>, BlockError> {
+    match (engine, Uring::new()) {
+        (Engine::Sync, _) => Ok(None),
+        (_, Ok(ring)) => Ok(Some(ring)),
+        (Engine::Uring, Err(error)) => Err(BlockError::Uring(error)),
+        (Engine::Auto, Err(error)) => {
+            tracing::debug!(%error, "no io_uring, disk uses plain system calls");
+            Ok(None)
         }
     }
 }
@@ -366,12 +217,28 @@ impl Backend for Block {
         self.metrics.clone()
     }
 
+    fn take_siblings(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.siblings)
+    }
+
+    fn group(&self, queue: u16, _features: u64) -> usize {
+        if self.disk.is_raw() { usize::from(queue) } else { 0 }
+    }
+
     fn start(&mut self, io: &mut Io) -> io::Result<()> {
-        self.write_through = !io.has_feature(spec::VIRTIO_BLK_F_FLUSH);
-        self.stalled = 0;
-        if let Some(limiter) = &self.limiter {
-            io.add(limiter.fd(), TOKEN_LIMITER, EventSet::IN)?;
+        let flush = io.has_feature(spec::VIRTIO_BLK_F_FLUSH);
+        let field = io.has_feature(spec::VIRTIO_BLK_F_CONFIG_WCE);
+        // Not after a pause: the driver may have changed the field since.
+        if self.cache == Cache::Unknown && field && !flush {
+            self.space.update(WRITEBACK, &[0]);
         }
+        self.cache = match (field, flush) {
+            (true, _) => Cache::Field,
+            (false, true) => Cache::WriteBack,
+            (false, false) => Cache::WriteThrough,
+        };
+        self.stalled = 0;
+        io.add(self.limiter.fd(), TOKEN_LIMITER, EventSet::IN)?;
         match &self.uring {
             Some(uring) => io.add(uring.completed_fd(), TOKEN_COMPLETED, EventSet::IN),
             None => Ok(()),
@@ -387,8 +254,11 @@ impl Backend for Block {
                 queue.disable_notification();
             }
             while taken < BUDGET {
-                let limited = self.limiter.as_mut().is_some_and(|limiter| !limiter.ready());
-                if limited || self.uring.is_some() && self.slots.is_full() {
+                let limited = !self.limiter.ready();
+                if limited || self.slots.is_full() {
+                    if limited {
+                        self.metrics.throttled.increment();
+                    }
                     self.stalled |= 1 << index;
                     break;
                 }
@@ -400,9 +270,7 @@ impl Backend for Block {
                 let head = chain.head;
                 match Request::parse(chain, &ram, self.disk.size(), self.config.read_only) {
                     Some(request) => {
-                        if let Some(limiter) = &mut self.limiter {
-                            limiter.spend(request.data.len());
-                        }
+                        self.limiter.spend(request.data.len());
                         self.begin(index, head, request, io);
                     }
                     None => queue.fail("block request without room for a status"),
@@ -429,8 +297,8 @@ impl Backend for Block {
     }
 
     fn event(&mut self, token: u32, _events: EventSet, io: &mut Io) {
-        if let (TOKEN_LIMITER, Some(limiter)) = (token, &mut self.limiter) {
-            limiter.elapsed();
+        if token == TOKEN_LIMITER {
+            self.limiter.elapsed();
         }
         self.reap(io);
         self.flush_submissions(io);
@@ -451,12 +319,36 @@ impl Backend for Block {
             }
             self.reap(io);
         }
+        // Not asked for by the driver, but whoever copies the image next shall find it in order.
+        if self.disk.needs_write_back()
+            && let Err(error) = self.disk.write_back()
+        {
+            tracing::warn!(%error, "disk image's tables cannot be written");
+        }
+    }
+
+    fn update(&mut self, update: serde_json::Value, io: Option<&mut Io>) -> UpdateResult {
+        let update: Update = parse(update)?;
+        if let Some(limits) = update.limits {
+            self.limiter.set(limits);
+            self.config.limits = limits;
+        }
+        if let Some(size) = update.size_bytes {
+            self.grow(size, io)?;
+        }
+        Ok(serde_json::json!({ "size_bytes": self.disk.size(), "limits": self.config.limits }))
+    }
+
+    fn reset(&mut self) {
+        self.cache = Cache::Unknown;
+        self.space.update(WRITEBACK, &[1]);
     }
 
     fn save(&self) -> State {
         State {
             config: self.config.clone(),
             size_bytes: self.disk.size(),
+            write_back: self.write_back_field(),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What the driver asks of a block device (virtio 1.3 §5.2.6), parsed and checked against the disk once.
 
-use super::disk::SECTOR;
+use super::file::Erase;
 use crate::memory::Ram;
 use crate::virtio::buffer::Buffer;
 use crate::virtio::queue::Chain;
 use std::ops::Range;
 use virtio_bindings::virtio_blk as spec;
 
+/// Bytes per sector, always 512 in virtio (virtio 1.3 §5.2.5).
+pub const SECTOR: u64 = 512;
 /// Bytes of a serial number (§5.2.6, VIRTIO_BLK_T_GET_ID).
 pub const SERIAL_LEN: usize = spec::VIRTIO_BLK_ID_BYTES as usize;
 /// The most sectors that one discard may name: 2 GiB, a bound for how long the host's file system is busy with it.
@@ -43,15 +45,8 @@ pub enum Operation {
     Flush,
     /// Write the serial number to the data buffer.
     GetId,
-    /// The contents of these bytes are not needed any more.
-    Discard(Range<u64>),
-    /// These bytes read as zero from now on; the space may be given back if `unmap`.
-    WriteZeroes {
-        /// Which bytes.
-        bytes: Range<u64>,
-        /// Whether the space may be given back.
-        unmap: bool,
-    },
+    /// Discard these bytes, or let them read as zero.
+    Erase(Erase, Range<u64>),
 }
 
 /// A well-formed request.
@@ -155,11 +150,12 @@ fn parse_segment(data: &mut Buffer, ram: &Ram, kind: u32, size: u64) -> Result<O
         return Err(Status::IoError);
     }
     let bytes = data_range(sector, u64::from(count) * SECTOR, size)?;
-    Ok(if discard {
-        Operation::Discard(bytes)
-    } else {
-        Operation::WriteZeroes { bytes, unmap }
-    })
+    let erase = match (discard, unmap) {
+        (true, _) => Erase::Discard,
+        (false, true) => Erase::ZeroUnmap,
+        (false, false) => Erase::Zero,
+    };
+    Ok(Operation::Erase(erase, bytes))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ proptest! {
                 prop_assert!(offset + request.data.len() <= SIZE && request.data.len() % SECTOR == 0);
                 true
             }
-            Ok(Operation::Discard(bytes) | Operation::WriteZeroes { bytes, .. }) => {
+            Ok(Operation::Erase(_, bytes)) => {
                 prop_assert!(bytes.start <= bytes.end && bytes.end <= SIZE);
                 true
             }

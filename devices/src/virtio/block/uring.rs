@@ -1,9 +1,10 @@
 //! Block requests by io_uring: they are submitted in batches and completed by the host's kernel while the worker waits.
 //!
 //! The ring is made before the process is sandboxed and is restricted to the operations that a disk needs, because
-//! seccomp filters do not see what a ring is asked to do.
+//! seccomp filters do not see what a ring is asked to do. Files are not registered with it: that saves little, and the
+//! kernel would keep them, locks included, for a while after the end.
 
-use super::disk::{Disk, Erase};
+use super::file::Erase;
 use io_uring::register::Restriction;
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
@@ -13,13 +14,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Requests in flight at once.
-pub const DEPTH: u32 = 128;
+pub(super) const DEPTH: u32 = 128;
 
 /// Threads of the kernel for requests that would block (flushes, reads of what is not cached), of each of its two kinds.
 const THREADS_MAX: u32 = 8;
 
 /// A ring, and the descriptor that says when something has completed.
-pub struct Uring {
+pub(super) struct Uring {
     ring: IoUring,
     completed: EventFd,
     /// Pushed but not taken by the kernel yet.
@@ -28,8 +29,8 @@ pub struct Uring {
 
 impl Uring {
     /// Makes a ring. Fails where io_uring is missing or forbidden.
-    pub fn new() -> io::Result<Self> {
-        let ring = IoUring::builder().dontfork().setup_r_disabled().build(DEPTH)?;
+    pub(super) fn new() -> io::Result<Self> {
+        let ring = Self::build()?;
         let completed = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let submitter = ring.submitter();
         submitter.register_eventfd(completed.as_raw_fd())?;
@@ -50,8 +51,18 @@ impl Uring {
         })
     }
 
+    fn build() -> io::Result<IoUring> {
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_r_disabled();
+        // Spares the worker an interruption for each completion; kernels before 5.19 do not know it. The ring
+        // outlives the worker's thread (pause, reset), so it cannot be bound to one.
+        let mut cooperative = builder.clone();
+        cooperative.setup_coop_taskrun();
+        cooperative.build(DEPTH).or_else(|_| builder.build(DEPTH))
+    }
+
     /// Readable when requests have completed.
-    pub fn completed_fd(&self) -> RawFd {
+    pub(super) fn completed_fd(&self) -> RawFd {
         self.completed.as_raw_fd()
     }
 
@@ -60,25 +71,25 @@ impl Uring {
     /// # Safety
     ///
     /// `iovecs` and the memory they name must stay as they are until the request has completed.
-    pub unsafe fn push_transfer(
+    pub(super) unsafe fn push_transfer(
         &mut self,
         token: u64,
-        disk: &Disk,
+        fd: RawFd,
         write: bool,
         iovecs: &[libc::iovec],
         offset: u64,
         durable: bool,
     ) -> io::Result<()> {
-        let (fd, count) = (Fd(disk.fd()), iovecs.len() as u32);
+        let count = iovecs.len() as u32;
         let entry = match write {
             true => {
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
-                opcode::Writev::new(fd, iovecs.as_ptr(), count)
+                opcode::Writev::new(Fd(fd), iovecs.as_ptr(), count)
                     .offset(offset)
                     .rw_flags(flags)
                     .build()
             }
-            false => opcode::Readv::new(fd, iovecs.as_ptr(), count)
+            false => opcode::Readv::new(Fd(fd), iovecs.as_ptr(), count)
                 .offset(offset)
                 .build(),
         };
@@ -86,25 +97,23 @@ impl Uring {
     }
 
     /// Queues a flush.
-    pub fn push_flush(&mut self, token: u64, disk: &Disk) -> io::Result<()> {
+    pub(super) fn push_flush(&mut self, token: u64, fd: RawFd) -> io::Result<()> {
         self.push(
             token,
-            opcode::Fsync::new(Fd(disk.fd()))
-                .flags(FsyncFlags::DATASYNC)
-                .build(),
+            opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build(),
         )
     }
 
     /// Queues an erasure.
-    pub fn push_erase(
+    pub(super) fn push_erase(
         &mut self,
         token: u64,
-        disk: &Disk,
+        fd: RawFd,
         erase: Erase,
         bytes: &Range<u64>,
     ) -> io::Result<()> {
         let len = bytes.end - bytes.start;
-        let entry = opcode::Fallocate::new(Fd(disk.fd()), len)
+        let entry = opcode::Fallocate::new(Fd(fd), len)
             .offset(bytes.start)
             .mode(erase.mode())
             .build();
@@ -121,7 +130,7 @@ impl Uring {
     }
 
     /// Gives the kernel what was queued. Returns false if it took nothing for now, and has to be asked again.
-    pub fn submit(&mut self) -> io::Result<bool> {
+    pub(super) fn submit(&mut self) -> io::Result<bool> {
         if !self.unsubmitted {
             return Ok(true);
         }
@@ -136,7 +145,7 @@ impl Uring {
     }
 
     /// Waits until at least one request has completed.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub(super) fn wait(&mut self) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
             Ok(_) => Ok(()),
             Err(error) if is_temporary(&error) => Ok(()),
@@ -145,7 +154,7 @@ impl Uring {
     }
 
     /// The requests that have completed since the last call: their tokens and results as of a system call.
-    pub fn completions(&mut self) -> Vec<(u64, io::Result<usize>)> {
+    pub(super) fn completions(&mut self) -> Vec<(u64, io::Result<usize>)> {
         // Fails when it is not signalled, and then there is nothing to clear.
         let _ = self.completed.read();
         self.ring

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Guest, Harness, PATIENCE, Part};
-use crate::virtio::block::{self, Block};
+use crate::virtio::block::{self, Block, DiskFile};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::net::MacAddress;
 use crate::virtio::transport::vhost_user::serve;
@@ -65,7 +65,9 @@ impl Place {
                 queues,
                 ..Default::default()
             };
-            let device = Box::new(Virtio::new(Block::new(config, disk).unwrap()));
+            let device = Box::new(Virtio::new(
+                Block::new(config, vec![DiskFile::raw(disk).unwrap()]).unwrap(),
+            ));
             let front_end = stream.try_clone().unwrap();
             let thread = std::thread::spawn(move || drop(serve(device, stream, no_hook())));
             Serving { front_end, thread }

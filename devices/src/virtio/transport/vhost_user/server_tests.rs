@@ -28,7 +28,9 @@ fn disk(queues: u16) -> Box<dyn VirtioDevice> {
         queues,
         ..Default::default()
     };
-    Box::new(Virtio::new(Block::new(config, file).unwrap()))
+    Box::new(Virtio::new(
+        Block::new(config, vec![block::DiskFile::raw(file).unwrap()]).unwrap(),
+    ))
 }
 
 /// A front end with a guest, connected to a device that is served on a thread.
