@@ -14,6 +14,7 @@ use devices::virtio::transport::Machine as Environment;
 use vm_memory::GuestMemoryAtomic;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::affinity;
 use crate::arch::acpi::{self, DeviceBus, Platform};
 use crate::arch::boot_params::{self, BootInfo};
 use crate::arch::{layout, registers, smbios};
@@ -68,6 +69,7 @@ pub fn build(
     filters: Filters,
 ) -> Result<Built, BuildError> {
     // What is cheap to check and often wrong comes first, before KVM is asked for anything.
+    affinity::check(&config.cpu)?;
     let memory = memory::create(config.memory_bytes, &config.memory)?;
     let kernel = load_kernel(&memory, &config)?;
     let initrd = load_initrd(&memory, &config, &kernel)?;
@@ -167,7 +169,8 @@ pub fn build(
     write_boot_info(&memory, &config, &kernel, initrd, tables.rsdp)?;
     memory::prefault(&memory, config.memory_bytes, &config.memory)?;
     clock.loaded();
-    let processors = Processors::new(&vm, config.topology());
+    let changes = config.cpu.changes()?;
+    let processors = Processors::new(&vm, config.topology(), config.cpu.model, &changes)?;
     let vcpus = create_vcpus(&processors, config.vcpus, &kernel)?;
     let serial_info = DeviceInfo {
         id: "serial".to_owned(),

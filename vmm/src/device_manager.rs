@@ -15,6 +15,8 @@ use devices::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice}
 use devices::virtio::queue::QueueState;
 use devices::virtio::update::{Pending, UpdateError};
 
+use crate::affinity;
+use crate::config::Numbers;
 use crate::exit_signal::ExitSignal;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
@@ -40,14 +42,17 @@ pub struct DeviceThread {
 
 impl DeviceThread {
     /// Starts the thread, which installs its filter before it does anything. To be called once the process has
-    /// dropped its privileges: threads inherit what their maker has.
-    pub fn start(self, filters: Filters) -> io::Result<()> {
+    /// dropped its privileges: threads inherit what their maker has. So workers run on `cpus` of the host, if it names some.
+    pub fn start(self, filters: Filters, cpus: Option<Numbers>) -> io::Result<()> {
         let (ready, is_ready) = sync_channel(1);
         std::thread::Builder::new()
             .name("devices".into())
             .stack_size(128 << 10)
             .spawn(move || {
-                let installed = filters.install(ThreadKind::DeviceManager);
+                let pinned = cpus.as_ref().map_or(Ok(()), affinity::pin);
+                let installed = pinned
+                    .map_err(io::Error::from)
+                    .and_then(|()| filters.install(ThreadKind::DeviceManager));
                 let go_on = installed.is_ok();
                 let _ = ready.send(installed);
                 if go_on {

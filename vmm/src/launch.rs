@@ -175,6 +175,11 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         .collect();
     let working = working_directory(&config)?;
 
+    let device_cpus = config
+        .cpu
+        .pinning
+        .as_ref()
+        .and_then(|pinning| pinning.devices.clone());
     let Built {
         blueprint,
         device_thread,
@@ -192,7 +197,9 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     note_confinement(&mut process, filters);
     let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
     seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
-    device_thread.start(filters).map_err(StartError::Thread)?;
+    device_thread
+        .start(filters, device_cpus)
+        .map_err(StartError::Thread)?;
     let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters, process)?;
     clock.built();
     let parts = Parts {

@@ -14,6 +14,7 @@
 //! nor root. Three kinds of threads share little: vCPUs and device workers meet in a device's lock and in event
 //! descriptors; the control thread talks to vCPUs through [`kvm::run_control`] alone.
 
+pub mod affinity;
 pub mod arch;
 pub mod args;
 pub mod attach;

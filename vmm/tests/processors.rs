@@ -111,3 +111,47 @@ fn a_pvh_guest_is_entered_in_protected_mode_with_its_start_info() {
     }
     assert_eq!(printed, 0x336e_c578u32.to_le_bytes(), "{}", ended.stderr);
 }
+
+#[test]
+fn threads_run_on_the_cpus_they_are_pinned_to() {
+    if !has_kvm() {
+        return;
+    }
+    let status = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    let own = status("/proc/self/status");
+    let first = own.split(['-', ',']).next().unwrap().to_owned();
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set("cpu", json!({"pinning": {"vcpus": [first], "devices": own}}))
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", vm.process.id())).unwrap();
+    let tasks: Vec<_> = tasks
+        .map(|task| task.unwrap().path().display().to_string())
+        .collect();
+    let vcpu = tasks
+        .iter()
+        .find(|task| std::fs::read_to_string(format!("{task}/comm")).unwrap().trim() == "vcpu0")
+        .unwrap();
+    assert_eq!(status(&format!("{vcpu}/status")), first);
+    client.stop().unwrap();
+}
+
+#[test]
+fn features_that_this_host_does_not_have_are_named() {
+    if !has_kvm() {
+        return;
+    }
+    // No processor has both: one is AMD's, the other Intel's.
+    let ended = Spec::new(&Payload::new().power_off())
+        .set("cpu", json!({"features": ["+vmx", "+svm"]}))
+        .run_to_end();
+    assert!(ended.stderr.contains("does not have "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cpu.model host"), "{}", ended.stderr);
+}

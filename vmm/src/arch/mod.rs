@@ -5,6 +5,7 @@ pub mod apic;
 pub mod boot_params;
 pub mod cpuid;
 pub mod layout;
+pub mod msrs;
 pub mod registers;
 pub mod smbios;
 pub mod topology;

@@ -34,7 +34,7 @@ pub use crate::arch::topology::Topology;
 use crate::host_file;
 pub use crate::mac::MacAddress;
 pub use balloon::BalloonConfig;
-pub use cpu::CpuConfig;
+pub use cpu::{CpuConfig, PinningConfig};
 pub use disk::{BackingConfig, DiskConfig, MAX_LAYERS};
 pub use error::ConfigError;
 pub use file_system::FileSystemConfig;

@@ -14,7 +14,9 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::failure;
 use super::run_control::{RunControl, Wanted};
+use crate::affinity;
 use crate::clock::BootClock;
+use crate::config::Numbers;
 use crate::control::state::VcpuMetrics;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
@@ -41,6 +43,8 @@ pub struct VcpuContext {
     pub clock: Arc<BootClock>,
     /// System call filters.
     pub filters: Filters,
+    /// For each vCPU, the CPUs of the host on which its thread runs; empty for any.
+    pub pinning: Arc<[Numbers]>,
 }
 
 #[derive(Default)]
@@ -110,6 +114,10 @@ impl Vcpu {
             .name(format!("vcpu{index}"))
             .stack_size(STACK_BYTES)
             .spawn(move || {
+                // Before the filter, which does not let the thread go elsewhere later.
+                if let Some(Err(error)) = runner.context.pinning.get(usize::from(index)).map(affinity::pin) {
+                    runner.end(ExitReason::Error, format!("cannot pin vCPU {index}: {error}"));
+                }
                 if let Err(error) = runner.context.filters.install(ThreadKind::Vcpu) {
                     runner.end(
                         ExitReason::Error,

@@ -15,6 +15,8 @@ use devices::virtio::device::DeviceError;
 use devices::virtio::update::UpdateError;
 use thiserror::Error;
 
+use crate::affinity::AffinityError;
+use crate::arch::cpuid::model::ModelError;
 use crate::attach::{AttachError, Attached, Slots};
 use crate::clock::BootClock;
 use crate::config::{ConfigError, VmConfig};
@@ -48,6 +50,15 @@ pub enum BuildError {
     /// KVM.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// The processor model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Pinning of threads.
+    #[error(transparent)]
+    Affinity(#[from] AffinityError),
+    /// What the configuration asks for together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Kernel or initrd, with the field and path it came from.
     #[error("cannot load {field} {path:?}: {source}")]
     Load {
@@ -202,6 +213,7 @@ impl Blueprint {
             exit,
             clock: clock.clone(),
             filters,
+            pinning: self.config.cpu.pinning.clone().unwrap_or_default().vcpus.into(),
         };
         let mut vcpus = Vec::with_capacity(self.vcpus.len());
         for (index, fd) in (0..).zip(self.vcpus) {

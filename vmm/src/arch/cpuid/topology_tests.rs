@@ -1,5 +1,6 @@
 //! The topology that guests see.
 
+use super::super::model::{Changes, Model};
 use super::super::{HYPERVISOR, TSC_DEADLINE, Template, X2APIC};
 use super::*;
 use kvm_bindings::CpuId;
@@ -44,9 +45,8 @@ fn find(cpuid: &CpuId, function: u32, index: u32) -> kvm_cpuid_entry2 {
 }
 
 fn for_vcpu(host: &CpuId, index: u8, topology: Topology, tsc_deadline: bool) -> CpuId {
-    Template::new(host, topology, tsc_deadline)
-        .for_vcpu(index)
-        .unwrap()
+    let template = Template::new(host, topology, tsc_deadline, Model::Host, &Changes::default());
+    template.unwrap().for_vcpu(index).unwrap()
 }
 
 #[test]
