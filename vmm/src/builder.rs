@@ -11,7 +11,7 @@ use devices::legacy::serial::{self, InputWanted, Serial};
 use devices::pci::access::{CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ECAM_SIZE};
 use devices::pci::{PciBus, i6300esb};
 use devices::virtio::transport::Machine as Environment;
-use vm_memory::GuestMemoryAtomic;
+use vm_memory::{GuestMemoryAtomic, GuestMemoryBackend};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::affinity;
@@ -73,9 +73,14 @@ pub fn build(
     let memory = memory::create(config.memory_bytes, &config.memory)?;
     let kernel = load_kernel(&memory, &config)?;
     let initrd = load_initrd(&memory, &config, &kernel)?;
-    let (made, hvc) = attach::make_all(&config)?;
+    let (mut made, hvc) = attach::make_all(&config)?;
+    let (persistent, mappings) = attach::pmem::make_all(&config)?;
+    made.extend(persistent);
 
     let vm = Vm::new(&memory, config.max_vcpus())?;
+    for (mapping, slot) in mappings.iter().zip(memory.num_regions() as u32..) {
+        vm.add_mapping(slot, mapping)?;
+    }
     let interrupts = Interrupts::new(vm.fd());
     let environment = Environment {
         memory: GuestMemoryAtomic::new(memory.clone()),

@@ -156,3 +156,49 @@ fn a_guest_is_asked_to_plug_memory_by_request() {
     );
     client.stop().unwrap();
 }
+
+#[test]
+fn a_guest_reads_and_writes_files_that_are_its_memory() {
+    if !has_kvm() {
+        return;
+    }
+    // Persistent memory begins after the 64-bit PCI window of 64 GiB, which begins at 4 GiB. The guest maps the first
+    // file by the 68th entry of its page directory pointer table, with a directory of its own.
+    let (first, second) = (68u64 << 30, (68u64 << 30) + (2 << 20));
+    let directory = 0x40_0000;
+    let payload = Payload::new()
+        .store64(0xa000 + 68 * 8, directory | 3)
+        .store64(directory, first | 0x83)
+        .store64(directory + 8, second | 0x83)
+        .raw(&[0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8])
+        .print_memory(first, 5)
+        .store32(second + 4096, u32::from_le_bytes(*b"kept"))
+        .print_memory(second, 4)
+        .power_off();
+    let spec = Spec::new(&payload);
+    let read_only = spec.file("ro", b"hello from a file");
+    let writable = spec.file("rw", &[b'w'; 2 << 20]);
+    let pmem = json!([
+        {"id": "ro", "path": read_only, "read_only": true}, {"id": "rw", "path": writable},
+    ]);
+    let vm = spec.set("pmem", pmem).start();
+    let (ended, bytes) = vm.end_with(&writable);
+    assert_eq!(ended.console, "hellowwww", "{}", ended.stderr);
+    assert_eq!(&bytes[4095..4101], b"wkeptw");
+}
+
+#[test]
+fn files_that_cannot_be_memory_are_refused_with_the_remedy() {
+    if !has_kvm() {
+        return;
+    }
+    for (contents, expected) in [
+        (&b""[..], "it is empty"),
+        (&[1; 100], "make it 2097152 bytes long"),
+    ] {
+        let spec = Spec::new(&Payload::new().power_off());
+        let path = spec.file("pmem", contents);
+        let ended = spec.set("pmem", json!([{"id": "p", "path": path}])).run_to_end();
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+}

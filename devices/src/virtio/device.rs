@@ -35,6 +35,8 @@ pub enum DeviceType {
     Mem = 24,
     /// File system (§5.11).
     FileSystem = 26,
+    /// Persistent memory (§5.19).
+    Pmem = 27,
 }
 
 /// How a device tells its driver that something happened. Transports implement it.

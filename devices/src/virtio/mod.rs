@@ -8,6 +8,7 @@ pub mod console;
 pub mod device;
 pub mod mem;
 pub mod net;
+pub mod pmem;
 pub mod queue;
 pub mod rate_limiter;
 pub mod rng;

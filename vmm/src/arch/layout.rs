@@ -61,6 +61,10 @@ pub const FOUR_GIB: u64 = 1 << 32;
 /// Size of the 64-bit PCI window.
 pub const PCI_WINDOW_64_SIZE: u64 = 64 << 30;
 
+/// First address after everything: processors with fewer than 46 bits of addresses are rare, and Linux maps no more than
+/// that of memory with page tables of four levels.
+pub const ADDRESSES_END: u64 = 1 << 46;
+
 /// Data port of the first serial port; its interrupt is [`COM1_IRQ`].
 pub const COM1_PORT: u16 = 0x3f8;
 /// Interrupt of the first serial port.

@@ -180,7 +180,7 @@ fn open_backing(path: &Path, direct: bool) -> io::Result<HostFile> {
     }
 }
 
-fn open_and_lock(path: &Path, access: Access) -> io::Result<File> {
+pub(super) fn open_and_lock(path: &Path, access: Access) -> io::Result<File> {
     let file = host_file::open(path, access)?;
     lock(&file, access)?;
     Ok(file)

@@ -8,6 +8,7 @@ mod disk;
 mod memory;
 mod mmio;
 mod net;
+pub mod pmem;
 mod slots;
 mod transport;
 mod vhost_user;

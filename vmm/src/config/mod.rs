@@ -17,6 +17,7 @@ mod names;
 mod net;
 mod new_device;
 mod numbers;
+mod pmem;
 mod sandbox;
 mod serial;
 mod smbios;
@@ -45,6 +46,7 @@ pub use names::Names;
 pub use net::NetConfig;
 pub use new_device::{NewDevice, VSOCK_ID};
 pub use numbers::Numbers;
+pub use pmem::PmemConfig;
 pub use sandbox::{Rlimits, SandboxConfig};
 pub use serial::SerialConfig;
 pub use smbios::SmbiosConfig;
@@ -116,6 +118,9 @@ pub struct VmConfig {
     /// Virtio entropy device.
     #[serde(default = "yes")]
     pub rng: bool,
+    /// Persistent memory: files in the guest's address space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pmem: Vec<PmemConfig>,
     /// Memory balloon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balloon: Option<BalloonConfig>,
@@ -276,11 +281,12 @@ impl VmConfig {
     /// Checks all devices. Returns what they have taken.
     pub fn check_devices(&self) -> Result<Names, ConfigError> {
         let (disks, nets) = (self.disks.len(), self.nets.len());
-        let file_systems = self.file_systems.len();
-        if disks + nets + file_systems > MAX_DISKS_AND_NETS {
-            let count = format!("{disks} disks and {nets} nets and {file_systems} file systems");
+        let (file_systems, pmem) = (self.file_systems.len(), self.pmem.len());
+        if disks + nets + file_systems + pmem > MAX_DISKS_AND_NETS {
+            let count =
+                format!("{disks} disks and {nets} nets and {file_systems} file systems and {pmem} pmem");
             return Err(refuse(
-                "disks, nets, file_systems",
+                "disks, nets, file_systems, pmem",
                 count,
                 format!("at most {MAX_DISKS_AND_NETS} together"),
             ));
@@ -302,6 +308,9 @@ impl VmConfig {
         }
         for (index, net) in self.nets.iter().enumerate() {
             net.check(&format!("nets[{index}]"), &mut names)?;
+        }
+        for (index, pmem) in self.pmem.iter().enumerate() {
+            pmem.check(&format!("pmem[{index}]"), &mut names)?;
         }
         if let Some(vsock) = &self.vsock {
             vsock.check("vsock", &mut names)?;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use thiserror::Error;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use crate::arch::layout;
+use crate::attach::pmem::Mapping;
 use crate::memory::Ram;
 
 /// Why KVM cannot run the VM.
@@ -109,6 +112,19 @@ impl Vm {
             supported_cpuid,
             tsc_deadline,
         })
+    }
+
+    /// Shows a mapping of a file to the guest. `slot` must be one that neither guest memory nor another mapping has.
+    pub fn add_mapping(&self, slot: u32, mapping: &Mapping) -> Result<(), KvmError> {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: if mapping.read_only { KVM_MEM_READONLY } else { 0 },
+            guest_phys_addr: mapping.address,
+            memory_size: mapping.bytes,
+            userspace_addr: mapping.host as u64,
+        };
+        // SAFETY: the range is a mapping of its own that stays until the process ends.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(call("use persistent memory"))
     }
 
     /// The VM's descriptor, for those who register interrupts and notifications.

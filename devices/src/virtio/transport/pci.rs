@@ -103,7 +103,7 @@ fn class(device_type: DeviceType) -> [u8; 3] {
         DeviceType::Console => [0x07, 0x80, 0x00],
         DeviceType::Vsock => [0x02, 0x80, 0x00],
         DeviceType::Rng => [0xff, 0x00, 0x00],
-        DeviceType::Balloon | DeviceType::Mem => [0x05, 0x80, 0x00],
+        DeviceType::Balloon | DeviceType::Mem | DeviceType::Pmem => [0x05, 0x80, 0x00],
     }
 }
 
