@@ -7,7 +7,9 @@ use super::Guest;
 use crate::virtio::queue::QueueState;
 use packed::PackedRing;
 use split::SplitRing;
+use std::sync::atomic::{Ordering, fence};
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Part of a request.
@@ -43,6 +45,7 @@ pub struct DriverQueue {
     ring: Ring,
     pending: Vec<Pending>,
     indirect: bool,
+    event_idx: bool,
 }
 
 #[allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panic")]
@@ -70,6 +73,7 @@ impl DriverQueue {
             ring,
             pending: Vec::new(),
             indirect: false,
+            event_idx: features & 1 << VIRTIO_RING_F_EVENT_IDX != 0,
         }
     }
 
@@ -138,17 +142,22 @@ impl DriverQueue {
         }
     }
 
-    /// Whether the device wants to be told of the request that was added last.
-    pub fn device_wants_notification(&self, event_idx: bool) -> bool {
-        match &self.ring {
-            Ring::Split(ring) => ring.device_wants_notification(&self.guest, event_idx),
+    /// Whether the device wants to be told of what was added since the last call. If that is nothing, the driver has its
+    /// reasons.
+    pub fn device_wants_notification(&mut self) -> bool {
+        // What was added must be there for the device to see before we look at what it wants.
+        fence(Ordering::SeqCst);
+        match &mut self.ring {
+            Ring::Split(ring) => ring.device_wants_notification(&self.guest, self.event_idx),
             Ring::Packed(ring) => ring.device_wants_notification(&self.guest),
         }
     }
 
-    /// Notifies the device.
-    pub fn kick(&self) {
-        self.notify.write(1).expect("notify the device");
+    /// Notifies the device if it wants that, as real drivers do.
+    pub fn kick(&mut self) {
+        if self.device_wants_notification() {
+            self.notify.write(1).expect("notify the device");
+        }
     }
 
     /// Takes the next used request, if there is one: its number, the number of bytes, and what was written to it.

@@ -26,8 +26,8 @@ pub(super) struct PackedRing {
     state: QueueState,
     /// Where the next request goes, counted on from round to round.
     next: u64,
-    /// Where the last one begins.
-    last: u64,
+    /// How far the device was told, or did not want to be.
+    told: u64,
     /// Where the next used descriptor is, likewise.
     seen: u64,
     /// Number of descriptors of each request by its id.
@@ -42,7 +42,7 @@ impl PackedRing {
         Self {
             state: state.clone(),
             next: 0,
-            last: 0,
+            told: 0,
             seen: 0,
             taken: HashMap::new(),
             id: 0xfff0,
@@ -84,7 +84,6 @@ impl PackedRing {
             guest.write(place, &descriptor(address, len, [id, 0])[..14]);
             guest.write_u16(place + 14, flags);
         }
-        self.last = self.next;
         self.next += count;
         self.taken.insert(id, count);
         id
@@ -109,13 +108,14 @@ impl PackedRing {
         guest.write_u16(self.state.available_ring + 2, u16::from(!wanted));
     }
 
-    pub(super) fn device_wants_notification(&self, guest: &Guest) -> bool {
+    pub(super) fn device_wants_notification(&mut self, guest: &Guest) -> bool {
+        let (new, old) = (self.next, std::mem::replace(&mut self.told, self.next));
         match guest.read_u16(self.state.used_ring + 2) {
             0 => true,
             1 => false,
             _ => {
                 let wanted = guest.read_u16(self.state.used_ring);
-                (self.last..self.next).any(|position| self.events(position) == wanted)
+                new == old || (old..new).any(|position| self.events(position) == wanted)
             }
         }
     }

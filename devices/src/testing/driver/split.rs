@@ -23,6 +23,8 @@ pub(super) struct SplitRing {
     /// The descriptors of each request by its first.
     taken: HashMap<u16, Vec<u16>>,
     available: u16,
+    /// How far the device was told, or did not want to be.
+    told: u16,
     seen: u16,
 }
 
@@ -34,6 +36,7 @@ impl SplitRing {
             free: (0..state.size).rev().collect(),
             taken: HashMap::new(),
             available: 0,
+            told: 0,
             seen: 0,
         }
     }
@@ -86,10 +89,15 @@ impl SplitRing {
         guest.write_u16(self.state.available_ring, u16::from(!wanted));
     }
 
-    pub(super) fn device_wants_notification(&self, guest: &Guest, event_idx: bool) -> bool {
+    pub(super) fn device_wants_notification(&mut self, guest: &Guest, event_idx: bool) -> bool {
+        let (new, old) = (self.available, std::mem::replace(&mut self.told, self.available));
         let available_event = self.state.used_ring + 4 + 8 * u64::from(self.state.size);
         match event_idx {
-            true => guest.read_u16(available_event) == self.available.wrapping_sub(1),
+            // §2.7.10.
+            true => {
+                let event = guest.read_u16(available_event);
+                new == old || new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+            }
             false => guest.read_u16(self.state.used_ring) == 0,
         }
     }

@@ -134,7 +134,14 @@ fn reported_pages_go_back_to_the_host() {
 
 #[test]
 fn guests_are_asked_for_statistics_at_the_interval() {
-    let mut harness = harness(ALL);
+    // In split and packed queues, with event indexes and without.
+    for ring in [0, 1 << 29, 1 << 34, 1 << 34 | 1 << 29] {
+        asks_for_statistics(ring);
+    }
+}
+
+fn asks_for_statistics(ring: u64) {
+    let mut harness = harness(ALL | ring);
     let entry = |tag: u16, value: u64| [&tag.to_le_bytes()[..], &value.to_le_bytes()].concat();
     harness.queues[2].add(&[Part::Read(
         [entry(4, 1000), entry(5, 2000), entry(77, 1)].concat(),

@@ -79,6 +79,9 @@ impl GuestStatistics {
     }
 }
 
+/// Buffers taken before other queues get a turn.
+const BUDGET: usize = 8;
+
 /// The driver's buffer.
 #[derive(Debug, Default)]
 pub(super) struct Statistics {
@@ -98,12 +101,19 @@ impl Statistics {
     pub(super) fn take(&mut self, queue: &mut Queue, memory: &Memory, statistics: &GuestStatistics) {
         let ram = memory.memory();
         // There is one buffer; whoever brings more gets those before back.
-        while let Some(mut chain) = queue.pop() {
-            statistics.read(&mut chain.readable, &ram);
-            if let Some(head) = self.held.replace(chain.head) {
-                queue.add_used(head, 0);
+        for _ in 0..BUDGET {
+            match queue.pop() {
+                Some(mut chain) => {
+                    statistics.read(&mut chain.readable, &ram);
+                    if let Some(head) = self.held.replace(chain.head) {
+                        queue.add_used(head, 0);
+                    }
+                }
+                None if queue.enable_notification() => {}
+                None => return queue.signal(),
             }
         }
+        queue.wake_again();
         queue.signal();
     }
 

@@ -122,9 +122,11 @@ impl Model {
                 let id = driver.add(&parts);
                 self.waiting
                     .push_back((id, 3 * u64::from(*read), 2 * u64::from(*write)));
-                if std::mem::take(&mut self.watching) {
-                    assert!(driver.device_wants_notification(self.features & EVENT_IDX != 0));
-                }
+                let (wanted, promised) = (
+                    driver.device_wants_notification(),
+                    std::mem::take(&mut self.watching),
+                );
+                assert!(wanted || !promised, "a notification is missing");
             }
             Step::Poll => {
                 let polled = driver.poll().map(|(id, len, _)| (id, len));

@@ -48,15 +48,17 @@ impl Io {
     }
 
     /// Serves a queue request by request: `serve` gets each chain and returns the number of bytes it wrote. After
-    /// `budget` requests the device's other events get their turn first.
+    /// `budget` requests the device's other events get their turn first, and so they do when the driver takes back what
+    /// it has announced.
     pub fn serve(&mut self, queue: usize, budget: usize, mut serve: impl FnMut(&mut Chain, &Ram) -> u32) {
         let ram = self.memory.memory();
         let Some(queue) = self.queues.get_mut(queue) else {
             return;
         };
-        let mut served = 0;
+        let (mut served, mut announced) = (0, false);
         loop {
             queue.disable_notification();
+            let before = served;
             while served < budget
                 && let Some(mut chain) = queue.pop()
             {
@@ -64,11 +66,12 @@ impl Io {
                 queue.add_used(chain.head, len);
                 served += 1;
             }
-            if served >= budget {
+            if served >= budget || announced && served == before {
                 queue.wake_again();
                 break;
             }
-            if !queue.enable_notification() {
+            announced = queue.enable_notification();
+            if !announced {
                 break;
             }
         }
