@@ -107,6 +107,8 @@ pub struct VhostNet {
     metrics: Arc<VhostNetMetrics>,
     /// One for each pair of queues.
     instances: Vec<File>,
+    /// So many of them have this process as their owner.
+    owned: usize,
     /// Whether the instance has a tap to work on.
     working: Vec<bool>,
     kernel_features: u64,
@@ -145,11 +147,11 @@ impl VhostNet {
                 file,
                 memory: &memory,
             };
-            kernel.set_owner()?;
             kernel_features &= kernel.get_features()?;
         }
         Ok(Self {
             calls: Calls::new(usize::from(shared.pairs()) * 2).map_err(NetError::Timer)?,
+            owned: 0,
             working: vec![false; instances.len()],
             running: false,
             metrics: Arc::default(),
@@ -170,6 +172,16 @@ impl VhostNet {
     /// Pairs of queues that a driver with these features knows of.
     fn pairs(&self, features: u64) -> u16 {
         features::pairs(features, self.shared.pairs())
+    }
+
+    /// Makes the instances this process' own, the first time. The kernel then starts a thread in this process for each, which
+    /// has the caller's user and filters: so it is done by the worker, once the process has given up what it had.
+    fn own(&mut self, memory: &Memory) -> vhost::Result<()> {
+        for file in self.instances.iter().skip(self.owned) {
+            Kernel { file, memory }.set_owner()?;
+            self.owned += 1;
+        }
+        Ok(())
     }
 
     /// Sets up all pairs of queues, without a tap to work on.
@@ -263,7 +275,10 @@ impl Backend for VhostNet {
         self.calls.register(io)?;
         self.shared.prepare(io.features)?;
         self.running = true;
-        let started = self.set_up(io).and_then(|()| self.follow(io));
+        let owned = self.own(&io.memory);
+        let started = owned
+            .and_then(|()| self.set_up(io))
+            .and_then(|()| self.follow(io));
         if started.is_err() {
             self.quiesce(io);
         }
