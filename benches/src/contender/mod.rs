@@ -62,6 +62,11 @@ const MAC: &str = "02:00:00:00:00:02";
 /// Context id of every guest's socket device.
 const CID: u32 = 42;
 
+/// Whether the host's kernel serves network queues; then those VMMs that can have it do so.
+fn vhost_net() -> bool {
+    Path::new("/dev/vhost-net").exists()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Virga,

@@ -70,11 +70,7 @@ pub(super) fn command(program: &Path, machine: Machine, guest: &Guest, output: &
         command.args(["-device", &format!("virtio-blk-{bus},drive=disk,iothread=io")]);
     }
     if let Some(tap) = &guest.tap {
-        let vhost = if Path::new("/dev/vhost-net").exists() {
-            ",vhost=on"
-        } else {
-            ""
-        };
+        let vhost = if super::vhost_net() { ",vhost=on" } else { "" };
         command.args([
             "-netdev",
             &format!("tap,id=net,ifname={tap},script=no,downscript=no{vhost}"),

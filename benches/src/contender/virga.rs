@@ -38,7 +38,7 @@ fn document(guest: &Guest, folder: &Path, output: &Path) -> Value {
         document["disks"] = json!([{ "id": "disk", "path": disk }]);
     }
     if let Some(tap) = &guest.tap {
-        document["nets"] = json!([{ "id": "net", "tap": tap, "mac": MAC }]);
+        document["nets"] = json!([{ "id": "net", "tap": tap, "mac": MAC, "vhost": super::vhost_net() }]);
     }
     if guest.vsock {
         document["vsock"] = json!({ "cid": CID, "socket": "vsock.sock" });
