@@ -13,8 +13,8 @@
 //!
 //! Only the low 32 bits of arguments are looked at, and all that follows the number is for people. A call on several lines
 //! is allowed if one of them allows it. `every-thread.txt` belongs to every filter. Names that begin with `virtio-` are those
-//! of device workers; each of them has `device-worker.txt`, too, and the thread that starts workers has all of them,
-//! because its filter stays on the workers. `back-end.txt` is for the main thread of `virga-vhost-user`.
+//! of device workers; each of them has `device-worker.txt`, too. The thread that starts workers, and vCPUs that come later, has
+//! all of theirs, because its filter stays on them. `back-end.txt` is for the main thread of `virga-vhost-user`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in ["control", "vcpu", "device-worker"] {
         filters.insert(name.to_owned(), vec!["every-thread", name]);
     }
-    let mut manager = vec!["every-thread", "device-manager", "device-worker"];
+    let mut manager = vec!["every-thread", "device-manager", "device-worker", "vcpu"];
     for name in workers {
         filters.insert(name.clone(), vec!["every-thread", "device-worker", name]);
         manager.push(name);

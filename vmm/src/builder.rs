@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
 use devices::bus::Bus;
-use devices::hotplug;
+use devices::hotplug::{self, Hotplug};
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, InputWanted, Serial};
 use devices::pci::access::{CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ECAM_SIZE};
@@ -96,7 +96,7 @@ pub fn build(
     let (devices, slots, device_bus) = match config.transport {
         Transport::Pci => {
             let bus = pci_bus(&config, &ports, &mmio)?;
-            let slots = Slots::new(bus.clone(), &interrupts, environment, manager)
+            let slots = Slots::new(bus.clone(), &interrupts, environment, manager.clone())
                 .map_err(resource("an event descriptor"))?;
             let devices = made.into_iter().map(|made| slots.attach(made));
             let devices = devices.collect::<Result<_, _>>()?;
@@ -175,7 +175,15 @@ pub fn build(
     memory::prefault(&memory, config.memory_bytes, &config.memory)?;
     clock.loaded();
     let changes = config.cpu.changes()?;
-    let processors = Processors::new(&vm, config.topology(), config.cpu.model, &changes)?;
+    let processors = Arc::new(Processors::new(&vm, config.topology(), config.cpu.model, &changes)?);
+    let pluggable = Hotplug::new(Box::new(|index| {
+        tracing::info!(index, "the guest has let go of a processor");
+    }));
+    (0..config.vcpus).for_each(|index| pluggable.hold(index));
+    if config.max_vcpus() > config.vcpus {
+        let registers = Arc::new(Mutex::new(pluggable.registers()));
+        ports.insert(u64::from(layout::PROCESSOR_PORTS), hotplug::SIZE, registers)?;
+    }
     let vcpus = create_vcpus(&processors, config.vcpus, &kernel)?;
     let serial_info = DeviceInfo {
         id: "serial".to_owned(),
@@ -195,6 +203,8 @@ pub fn build(
         events,
         watchdog,
         processors,
+        pluggable,
+        manager,
         vcpus,
     };
     Ok(Built {

@@ -20,6 +20,8 @@ pub enum Event {
     SleepButton = 1 << 1,
     /// PCI devices came, or are to go.
     Slots = 1 << 2,
+    /// Processors came, or are to go.
+    Processors = 1 << 3,
     /// The VM generation id has changed.
     Generation = 1 << 4,
 }

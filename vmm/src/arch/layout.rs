@@ -79,6 +79,8 @@ pub const IO_APIC_PINS: u32 = 24;
 pub const ACPI_PORTS: u16 = 0x600;
 /// Registers by which PCI devices come and go.
 pub const SLOT_PORTS: u16 = 0x610;
+/// Registers by which processors come and go.
+pub const PROCESSOR_PORTS: u16 = 0x620;
 /// Command port of the keyboard controller, whose command 0xfe resets the machine.
 pub const I8042_PORT: u16 = 0x60;
 

@@ -74,12 +74,6 @@ impl Slots {
         self.hotplug.registers()
     }
 
-    /// The thread that makes devices.
-    #[must_use]
-    pub fn manager(&self) -> &DeviceManager {
-        &self.manager
-    }
-
     /// Signalled when the guest has let go of a device.
     #[must_use]
     pub fn let_go_event(&self) -> &EventFd {

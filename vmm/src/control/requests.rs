@@ -46,6 +46,7 @@ pub const ROUTES: &[Route] = &[
     plain("PUT", "/sleep-button", "ask the guest to sleep", |call| {
         done(call.machine.press_sleep_button())
     }),
+    with_body("PUT", "/vcpus", "give the guest this many vCPUs", set_vcpus),
     with_body(
         "PUT",
         "/generation-id",
@@ -102,7 +103,7 @@ fn state(call: &mut Call<'_>) -> Result<Response, Refusal> {
     document(&StateInfo {
         state: call.machine.state(),
         pid: call.machine.process().pid,
-        vcpus: call.machine.config().vcpus,
+        vcpus: call.machine.processor_count(),
         memory_bytes: call.machine.config().memory_bytes,
         sandbox: call.machine.process().sandbox.clone(),
     })
@@ -113,6 +114,22 @@ fn stop(call: &mut Call<'_>) -> Result<Response, Refusal> {
     call.exit
         .raise(ExitReport::new(ExitReason::Killed, "stopped by request"));
     Ok(Response::ok(json!({})))
+}
+
+/// `PUT /vcpus`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vcpus {
+    count: u8,
+}
+
+fn set_vcpus(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    let Vcpus { count } = call.document()?;
+    let done = call.machine.set_processor_count(count)?;
+    Ok(Response {
+        status: if done { 200 } else { 202 },
+        body: json!({ "count": call.machine.processor_count() }),
+    })
 }
 
 /// `PUT /generation-id`.
@@ -143,7 +160,7 @@ impl From<LifeError> for Refusal {
             LifeError::Phase { .. } | LifeError::Stays(_) | LifeError::NoSlots | LifeError::Absent { .. } => {
                 409
             }
-            LifeError::Config(_) => 400,
+            LifeError::Config(_) | LifeError::Processors { .. } => 400,
             LifeError::Attach(error) => match error {
                 AttachError::Device { .. } => 400,
                 AttachError::Pci { .. } => 409,
@@ -157,7 +174,12 @@ impl From<LifeError> for Refusal {
                 UpdateError::NoAnswer => 503,
                 UpdateError::Failed { .. } => 500,
             },
-            LifeError::Device(_) | LifeError::Event(_) | LifeError::NoManager | LifeError::Memory(_) => 500,
+            LifeError::Device(_)
+            | LifeError::Event(_)
+            | LifeError::NoManager
+            | LifeError::Memory(_)
+            | LifeError::Kvm(_)
+            | LifeError::Thread(_) => 500,
         };
         Self::new(status, error.to_string())
     }

@@ -5,12 +5,14 @@
 
 mod platform;
 mod plug;
+mod processors;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::bus::{Bus, BusError};
+use devices::hotplug::Hotplug;
 use devices::virtio::device::DeviceError;
 use devices::virtio::update::UpdateError;
 use thiserror::Error;
@@ -21,6 +23,7 @@ use crate::attach::{AttachError, Attached, Slots};
 use crate::clock::BootClock;
 use crate::config::{ConfigError, VmConfig};
 use crate::control::state::{DeviceInfo, Metrics, VmState};
+use crate::device_manager::DeviceManager;
 use crate::events::Events;
 use crate::exit_signal::ExitSignal;
 use crate::kvm::processors::Processors;
@@ -77,9 +80,6 @@ pub enum BuildError {
         /// The kernel's limit.
         most: u32,
     },
-    /// All vCPUs that there may be are there.
-    #[error("the VM has {0} vCPUs and may not have more; start it with a greater cpu.max")]
-    NoMoreVcpus(u8),
     /// A device.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -145,6 +145,20 @@ pub enum LifeError {
     /// Guest memory cannot be written: a defect of this program.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// So many processors cannot be.
+    #[error("the VM can have 1 to {most} vCPUs, not {count}; `cpu.max` in its configuration sets the limit")]
+    Processors {
+        /// What was asked for.
+        count: u8,
+        /// The most.
+        most: u8,
+    },
+    /// KVM does not make a vCPU.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
     /// The new device does not fit into the configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -171,7 +185,9 @@ pub struct Blueprint {
     pub(crate) serial_info: DeviceInfo,
     pub(crate) events: Arc<Events>,
     pub(crate) watchdog: Option<(Watchdog, DeviceInfo)>,
-    pub(crate) processors: Processors,
+    pub(crate) processors: Arc<Processors>,
+    pub(crate) pluggable: Arc<Hotplug>,
+    pub(crate) manager: DeviceManager,
     pub(crate) vcpus: Vec<kvm_ioctls::VcpuFd>,
 }
 
@@ -186,7 +202,9 @@ pub struct Machine {
     watchdog: Option<(Watchdog, DeviceInfo)>,
     control: Arc<RunControl>,
     clock: Arc<BootClock>,
-    processors: Processors,
+    processors: Arc<Processors>,
+    pluggable: Arc<Hotplug>,
+    manager: DeviceManager,
     context: VcpuContext,
     vcpus: Vec<Vcpu>,
     state: VmState,
@@ -234,6 +252,8 @@ impl Blueprint {
             control,
             clock,
             processors: self.processors,
+            pluggable: self.pluggable,
+            manager: self.manager,
             context,
             vcpus,
             state: VmState::Created,
@@ -280,22 +300,6 @@ impl Machine {
         self.control.want(Wanted::Run);
         self.state = VmState::Running;
         Ok(())
-    }
-
-    /// Adds the next vCPU. It waits for the guest to start it. Returns its index; to be called by a thread that may
-    /// start vCPU threads.
-    pub fn add_vcpu(&mut self) -> Result<u8, BuildError> {
-        let index = u8::try_from(self.vcpus.len()).unwrap_or(u8::MAX);
-        if index >= self.config.max_vcpus() {
-            return Err(BuildError::NoMoreVcpus(self.config.max_vcpus()));
-        }
-        let fd = self.processors.create(index)?;
-        let vcpu = Vcpu::spawn(index, fd, self.context.clone()).map_err(|source| BuildError::Resource {
-            what: "a vCPU thread",
-            source,
-        })?;
-        self.vcpus.push(vcpu);
-        Ok(index)
     }
 
     fn kick(&self) {

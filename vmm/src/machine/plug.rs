@@ -68,8 +68,8 @@ impl Machine {
         let config = self.config.with_device(&new)?;
         let context = config.clone();
         // Made where filters allow what it takes.
-        let made = slots
-            .manager()
+        let made = self
+            .manager
             .run(move || attach::make(&context, &new))
             .ok_or(LifeError::NoManager)??;
         let attached = slots.attach(made)?;

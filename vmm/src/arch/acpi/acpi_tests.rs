@@ -181,17 +181,25 @@ fn the_acpi_compiler_agrees() {
         eprintln!("skipped: iasl (Debian package acpica-tools) is not installed");
         return;
     }
-    for (bus, expected) in [
+    for (platform, expected) in [
         (
-            DeviceBus::Pci,
-            &["PNP0A08", "ACPI0013", "PNP0501", "PNP0C0C", "0xE0000000"][..],
+            pluggable(),
+            &[
+                "PNP0A08",
+                "ACPI0013",
+                "PNP0501",
+                "PNP0C0C",
+                "0xE0000000",
+                "ACPI0007",
+                "VM_Gen_Counter",
+            ][..],
         ),
         (
-            DeviceBus::Mmio(vec![(0xe800_0000, 6)]),
+            platform(2, DeviceBus::Mmio(vec![(0xe800_0000, 6)])),
             &["LNRO0005", "0xE8000000", "0x00000006", "QEMU0001"],
         ),
     ] {
-        for (name, bytes) in walk(&platform(2, bus)) {
+        for (name, bytes) in walk(&platform) {
             let folder = tempfile::tempdir().unwrap();
             let (aml, dsl) = (folder.path().join("t.aml"), folder.path().join("t.dsl"));
             std::fs::write(&aml, &bytes).unwrap();
@@ -224,6 +232,14 @@ fn the_acpi_compiler_agrees() {
     }
 }
 
+/// Four processors, two of which are there.
+fn pluggable() -> Platform {
+    Platform {
+        topology: Topology::flat(4),
+        ..platform(2, DeviceBus::Pci)
+    }
+}
+
 /// The reference interpreter's view. All registers read as the byte it is told.
 #[test]
 fn the_acpi_interpreter_hears_of_buttons_and_slots() {
@@ -233,7 +249,7 @@ fn the_acpi_interpreter_hears_of_buttons_and_slots() {
     }
     let folder = tempfile::tempdir().unwrap();
     let aml = folder.path().join("dsdt.aml");
-    std::fs::write(&aml, find(&walk(&platform(2, DeviceBus::Pci)), "DSDT")).unwrap();
+    std::fs::write(&aml, find(&walk(&pluggable()), "DSDT")).unwrap();
     let heard = |registers: &str| {
         let output = Command::new("acpiexec")
             .args(["-fv", registers, "-b", "evaluate \\_SB.GED_._EVT 5"])
@@ -253,6 +269,7 @@ fn the_acpi_interpreter_hears_of_buttons_and_slots() {
         ("0x00", vec![]),
         ("0x01", vec!["PWRB 0x80"]),
         ("0x02", vec!["SLPB 0x80"]),
+        ("0x08", vec!["C003 0x01", "C003 0x03"]),
         ("0x10", vec!["VGEN 0x80"]),
         (
             "0x04",

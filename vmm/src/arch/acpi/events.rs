@@ -7,7 +7,7 @@ use acpi_tables::aml::{
     ZERO,
 };
 
-use super::{DeviceBus, Platform, SELECTOR, bytes_of, pci};
+use super::{DeviceBus, Platform, SELECTOR, bytes_of, pci, processors};
 use crate::arch::layout;
 use crate::events::Event;
 
@@ -63,9 +63,13 @@ pub(super) fn event_device(platform: &Platform) -> Vec<u8> {
         ["PWRB", "SLPB", "VGEN"].map(|name| Path::new(&format!("\\_SB_.{name}")));
     let [power, sleep, generation] =
         [&power, &sleep, &generation].map(|device| Notify::new(device, &HAPPENED));
+    let processors = MethodCall::new(processors::SCAN.into(), vec![]);
     let slots = MethodCall::new(pci::SCAN.into(), vec![]);
     let mut reactions: Vec<(Event, &dyn Aml)> =
         vec![(Event::PowerButton, &power), (Event::SleepButton, &sleep)];
+    if processors::are_pluggable(platform) {
+        reactions.push((Event::Processors, &processors));
+    }
     if platform.generation_id {
         reactions.push((Event::Generation, &generation));
     }

@@ -6,6 +6,7 @@
 mod events;
 mod numa;
 mod pci;
+mod processors;
 
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Memory32Fixed, Name, ONE, Package, Path, ResourceTemplate, Scope, ZERO,
@@ -191,6 +192,9 @@ fn dsdt(platform: &Platform) -> Vec<u8> {
         events::sleep_button(),
         events::event_device(platform),
     ];
+    if processors::are_pluggable(platform) {
+        devices.push(processors::container(platform));
+    }
     if platform.generation_id {
         devices.push(events::generation_id());
     }
