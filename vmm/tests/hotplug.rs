@@ -137,6 +137,9 @@ fn a_device_that_is_pulled_out_is_gone_at_once_and_its_slot_waits_for_the_guest(
         .print("up\n")
         .wait_port32(WANTED, 1 << 1)
         .wait16(disk_at.config, 0xffff)
+        // What a driver waits for after a reset.
+        .store8(disk_at.bar + 20, 0)
+        .wait16(disk_at.bar + 20, 0)
         .print("missed\n")
         .wait_port32(ADDED, 1 << 3)
         .out32(EJECT, 1 << 1)

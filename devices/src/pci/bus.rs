@@ -5,6 +5,7 @@
 
 use super::PciDevice;
 use super::access::{ConfigPorts, Ecam, Window};
+use super::ghost::Ghost;
 use super::host_bridge::HostBridge;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -111,6 +112,21 @@ impl PciBus {
         let device = inner.devices.get_mut(usize::from(slot))?.take()?;
         inner.placed.retain(|(owner, _)| *owner != slot);
         inner.decoded.retain(|decoded| decoded.slot != slot);
+        let mut guard = lock(&device);
+        for bar in guard.config().bars().to_vec() {
+            guard.bar_moved(bar.index, None);
+        }
+        drop(guard);
+        Some(device)
+    }
+
+    /// Pulls a device out, as if nobody had asked the guest: the guest sees that it is gone, and its slot and addresses stay
+    /// taken until it is [removed](Self::remove).
+    pub fn pull(&self, slot: u8) -> Option<Device> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let place = inner.devices.get_mut(usize::from(slot))?.as_mut()?;
+        let config = lock(place).config().clone();
+        let device = std::mem::replace(place, Arc::new(Mutex::new(Ghost::new(config))));
         let mut guard = lock(&device);
         for bar in guard.config().bars().to_vec() {
             guard.bar_moved(bar.index, None);

@@ -201,3 +201,32 @@ fn both_configuration_mechanisms_see_the_same_devices() {
     ports.read(0, &mut data);
     assert_eq!(data, [0; 4]);
 }
+
+#[test]
+fn what_is_left_of_a_device_that_was_pulled_out_reads_zero_until_it_is_removed() {
+    let bus = PciBus::new(vec![WINDOW]);
+    let (memory, moves) = Memory::new(0x1000);
+    memory.lock().unwrap().bytes[0] = 7;
+    let slot = bus.add(None, memory).unwrap();
+    bus.write_config(slot, 0, 4, &[2, 0]);
+    let mut data = [0; 1];
+    bus.read_memory(WINDOW.start, &mut data);
+    assert_eq!(data, [7]);
+    assert!(bus.pull(slot).is_some());
+    assert_eq!(
+        moves.lock().unwrap().last(),
+        Some(&None),
+        "the device decodes no more"
+    );
+    assert_eq!(config_read(&bus, slot, 0), 0xffff_ffff);
+    bus.write_config(slot, 0, 4, &[0, 0]);
+    bus.write_memory(WINDOW.start, &[1]);
+    bus.read_memory(WINDOW.start, &mut data);
+    assert_eq!(data, [0]);
+    let (other, _) = Memory::new(0x1000);
+    assert_eq!(bus.add(Some(slot), other), Err(PciError::SlotTaken(slot)));
+    assert!(bus.remove(slot).is_some());
+    bus.read_memory(WINDOW.start, &mut data);
+    assert_eq!(data, [0xff]);
+    assert!(bus.pull(slot).is_none());
+}

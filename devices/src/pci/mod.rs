@@ -7,6 +7,7 @@
 pub mod access;
 pub mod bus;
 pub mod config;
+mod ghost;
 pub mod host_bridge;
 pub mod i6300esb;
 pub mod msix;

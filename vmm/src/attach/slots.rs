@@ -152,7 +152,7 @@ impl Slots {
     pub fn take(&self, attached: &Attached) {
         if let Some(slot) = attached.slot {
             self.hotplug.take(slot);
-            drop(self.bus.remove(slot));
+            drop(self.bus.pull(slot));
         }
     }
 }
