@@ -175,7 +175,12 @@ pub fn build(
     memory::prefault(&memory, config.memory_bytes, &config.memory)?;
     clock.loaded();
     let changes = config.cpu.changes()?;
-    let processors = Arc::new(Processors::new(&vm, config.topology(), config.cpu.model, &changes)?);
+    let processors = Arc::new(Processors::new(
+        &vm,
+        config.topology(),
+        config.cpu.model,
+        &changes,
+    )?);
     let pluggable = Hotplug::new(Box::new(|index| {
         tracing::info!(index, "the guest has let go of a processor");
     }));
