@@ -29,7 +29,7 @@ pub enum Model {
 }
 
 /// What every level has: the psABI's first level, and what kernels take for granted.
-const BASE: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 \
+const BASE: &str = "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 \
                     syscall nx lm";
 /// Level 2, and RDTSCP, which every processor of that level has.
 const V2: &str = "pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm rdtscp";
@@ -38,8 +38,9 @@ const V3: &str = "fma movbe xsave avx f16c bmi1 avx2 bmi2 abm aes pclmulqdq rdra
 /// Level 4, and the same.
 const V4: &str =
     "avx512f avx512dq avx512cd avx512bw avx512vl rdseed adx smap clflushopt clwb xsaveopt xsavec xgetbv1";
-/// What KVM makes itself, or topology leaves need: part of every level where the host has it.
-const NEUTRAL: &str = "x2apic tsc_deadline_timer hypervisor arat topoext kvm_clocksource kvm_nop_io_delay \
+/// What KVM makes itself, what topology leaves need, and what emulated processors leave out: part of every level where
+/// the host has it.
+const NEUTRAL: &str = "vme x2apic tsc_deadline_timer hypervisor arat topoext kvm_clocksource kvm_nop_io_delay \
                        kvm_clocksource2 kvm_async_pf kvm_steal_time kvm_pv_eoi kvm_pv_unhalt kvm_pv_tlb_flush \
                        kvm_pv_send_ipi kvm_poll_control kvm_pv_sched_yield kvm_async_pf_int kvm_msi_ext_dest_id \
                        kvm_clocksource_stable";

@@ -1,0 +1,94 @@
+//! Linux on sockets and NUMA nodes, with memory that comes and goes while it runs.
+
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
+use end_to_end::{Guest, virtual_machines_run_here};
+use serde_json::{Value, json};
+use vmm::client::Client;
+
+const MIB: u64 = 1 << 20;
+
+/// What the guest's loop has printed last: bytes of memory it has.
+fn total(guest: &Guest) -> Option<u64> {
+    let console = guest.console();
+    let last = console
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("total "))?;
+    last.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn metric(client: &Client, device: &str, path: &str) -> u64 {
+    let metrics = client.metrics().expect("metrics");
+    let value = metrics
+        .devices
+        .get(device)
+        .and_then(|device| device.pointer(path));
+    value.and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Waits until the guest has this much memory, give or take what Linux keeps for itself.
+fn wait_for_total(guest: &mut Guest, wanted: u64) {
+    guest.until(&format!("{wanted} bytes of memory"), |guest| {
+        total(guest).filter(|total| total.abs_diff(wanted) < 8 * MIB)
+    });
+}
+
+#[test]
+fn linux_sees_its_nodes_and_takes_and_gives_memory_while_it_runs() {
+    if !virtual_machines_run_here("linux_sees_its_nodes_and_takes_and_gives_memory_while_it_runs") {
+        return;
+    }
+    let script = "cd /sys/devices/system
+        echo packages $(cat cpu/cpu0/topology/physical_package_id cpu/cpu1/topology/physical_package_id)
+        echo nodes $(cat node/online), of node 1: cpus $(cat node/node1/cpulist), distances $(cat node/node1/distance)
+        grep MemTotal node/node1/meminfo
+        echo online_movable >memory/auto_online_blocks
+        while :; do echo total $(awk '/MemTotal/ {print $2}' /proc/meminfo); sleep 1; done";
+    let mut guest = Guest::start(script, |config| {
+        config["vcpus"] = json!(2);
+        config["cpu"] = json!({"topology": {"sockets": 2, "cores": 1, "threads": 1}});
+        config["memory_bytes"] = json!(224 * MIB);
+        config["memory"] = json!({
+            "nodes": [{"vcpus": "0", "memory_bytes": 160 * MIB}, {"vcpus": "1", "memory_bytes": 64 * MIB}],
+            "distances": [[10, 25], [25, 10]],
+            "hotplug": {"max_bytes": 1024 * MIB, "node": 1},
+        });
+        config["balloon"] = json!({"deflate_on_oom": false, "statistics_interval_s": 1});
+    });
+    let client = guest.client();
+    let start = guest.until("the first size", total);
+    let console = guest.console();
+    for expected in ["packages 0 1", "nodes 0-1, of node 1: cpus 1, distances 25 10"] {
+        assert!(console.contains(expected), "{console}");
+    }
+
+    let request = |bytes: u64| {
+        let update = json!({"requested_bytes": bytes});
+        client.update_device("memory", &update).expect("a new size");
+    };
+    request(256 * MIB);
+    wait_for_total(&mut guest, start + 256 * MIB);
+    assert_eq!(metric(&client, "memory", "/plugged_bytes"), 256 * MIB);
+    request(0);
+    wait_for_total(&mut guest, start);
+    assert_eq!(metric(&client, "memory", "/plugged_bytes"), 0);
+
+    let inflate = |bytes: u64| {
+        let update = json!({"target_bytes": bytes});
+        client.update_device("balloon", &update).expect("a new target");
+    };
+    inflate(48 * MIB);
+    wait_for_total(&mut guest, start - 48 * MIB);
+    guest.until("the balloon's size", |_| {
+        (metric(&client, "balloon", "/actual_bytes") == 48 * MIB).then_some(())
+    });
+    assert!(metric(&client, "balloon", "/discarded_bytes") >= 48 * MIB);
+    inflate(0);
+    wait_for_total(&mut guest, start);
+    for told in ["/guest/updates", "/guest/total_bytes", "/reported_bytes"] {
+        guest.until(told, |_| (metric(&client, "balloon", told) > 0).then_some(()));
+    }
+    assert_eq!(metric(&client, "balloon", "/failures"), 0);
+    client.stop().expect("stop");
+}
