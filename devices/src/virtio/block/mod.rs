@@ -356,3 +356,9 @@ impl Backend for Block {
 #[cfg(test)]
 #[path = "block_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod change_tests;
+
+#[cfg(test)]
+mod fault_tests;
