@@ -23,3 +23,20 @@ fn events_below_the_level_are_not_formatted() {
         tracing::info!(answer = 42, "a line on standard error");
     });
 }
+
+#[test]
+fn a_flood_from_one_place_is_cut_and_counted() {
+    let start = Instant::now();
+    let mut limit = Limit::new(start);
+    let written = (0..1000).filter(|_| limit.take(start).is_some()).count();
+    assert_eq!(written, BURST as usize);
+    assert_eq!(
+        limit.take(start + INTERVAL),
+        Some(1000 - u64::from(BURST)),
+        "one a second, which says what is missing"
+    );
+    assert_eq!(limit.take(start + INTERVAL), None);
+    let later = start + INTERVAL * 1000;
+    let written = (0..1000).filter(|_| limit.take(later).is_some()).count();
+    assert_eq!(written, BURST as usize, "quiet times do not add up");
+}

@@ -58,11 +58,13 @@ impl Server {
         self.listener.as_raw_fd()
     }
 
-    /// Accepts one connection. Returns its number and descriptor.
+    /// Accepts one connection. Returns its number and descriptor. When there are too many, the oldest goes: clients that
+    /// hang must not keep others out.
     pub fn accept(&mut self) -> Option<(u32, RawFd)> {
         let (stream, _) = self.listener.accept().ok()?;
-        if self.connections.len() >= MAX_CONNECTIONS || stream.set_nonblocking(true).is_err() {
-            return None;
+        stream.set_nonblocking(true).ok()?;
+        if self.connections.len() >= MAX_CONNECTIONS {
+            self.connections.pop_first();
         }
         let (number, fd) = (self.next, stream.as_raw_fd());
         self.next = self.next.wrapping_add(1);
