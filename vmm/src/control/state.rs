@@ -93,6 +93,12 @@ pub struct VcpuMetrics {
     pub interrupted: u64,
     /// Accesses to ports and addresses that no device owns.
     pub unclaimed: u64,
+    /// Exits that end the guest: shutdown, system events, errors of KVM.
+    #[serde(default)]
+    pub final_exits: u64,
+    /// All returns of `KVM_RUN`, those that ask for nothing included.
+    #[serde(default)]
+    pub exits: u64,
 }
 
 /// `GET /metrics`.

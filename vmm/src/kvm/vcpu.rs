@@ -53,6 +53,8 @@ struct Counters {
     mmio: AtomicU64,
     interrupted: AtomicU64,
     unclaimed: AtomicU64,
+    final_exits: AtomicU64,
+    exits: AtomicU64,
 }
 
 /// The page that KVM shares with us for this vCPU.
@@ -158,6 +160,8 @@ impl Vcpu {
             mmio: read(&self.counters.mmio),
             interrupted: read(&self.counters.interrupted),
             unclaimed: read(&self.counters.unclaimed),
+            final_exits: read(&self.counters.final_exits),
+            exits: read(&self.counters.exits),
         }
     }
 
@@ -195,7 +199,9 @@ impl Runner {
         }
         loop {
             let stop = self.run_once(fd);
+            self.counters.exits.fetch_add(1, Ordering::Relaxed);
             if let Some(stop) = stop {
+                self.counters.final_exits.fetch_add(1, Ordering::Relaxed);
                 self.report(fd, stop);
             }
             if self.context.exit.is_raised() {
