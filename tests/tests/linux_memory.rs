@@ -92,3 +92,51 @@ fn linux_sees_its_nodes_and_takes_and_gives_memory_while_it_runs() {
     assert_eq!(metric(&client, "balloon", "/failures"), 0);
     client.stop().expect("stop");
 }
+
+#[test]
+fn linux_sees_a_processor_of_a_level_with_threads_and_finds_persistent_memory() {
+    if !virtual_machines_run_here(
+        "linux_sees_a_processor_of_a_level_with_threads_and_finds_persistent_memory",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a scratch directory");
+    let file = |name: &str, bytes: usize| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, vec![b'p'; bytes]).expect("write a file");
+        path
+    };
+    // What is missing to a multiple of 2 MiB is added.
+    let (shared, own) = (file("shared", 3 << 20), file("own", 2 << 20));
+    let script = "echo siblings $(cat /sys/devices/system/cpu/cpu1/topology/thread_siblings_list)
+        flags=\" $(grep -m 1 ^flags /proc/cpuinfo) \"
+        for name in ssse3 sse4_2 popcnt avx avx2 rdrand svm xsave
+        do case \"$flags\" in *\" $name \"*) echo with $name;; *) echo without $name;; esac; done
+        cd /sys/bus/nd/devices; echo persistent $(cat region0/size region1/size)
+        poweroff -f";
+    let guest = Guest::start(script, |config| {
+        config["vcpus"] = json!(2);
+        config["cpu"] = json!({
+            "topology": {"sockets": 1, "cores": 1, "threads": 2},
+            "model": "x86-64-v2", "features": ["-popcnt"],
+        });
+        config["pmem"] = json!([
+            {"id": "shared", "path": shared, "read_only": true}, {"id": "own", "path": own},
+        ]);
+    });
+    let (console, report) = guest.end();
+    assert_eq!(report["reason"], "poweroff", "{report} {console}");
+    for expected in [
+        "siblings 0-1",
+        "with ssse3",
+        "with sse4_2",
+        "without popcnt",
+        "without avx",
+        "without rdrand",
+        "without svm",
+        "without xsave",
+        "persistent 4194304 2097152",
+    ] {
+        assert!(console.contains(expected), "{expected}: {console}");
+    }
+}
