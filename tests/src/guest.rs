@@ -111,7 +111,7 @@ impl Drop for Guest {
 }
 
 /// An initrd whose init is `script`, run by busybox.
-fn initrd(folder: &Path, script: &str) -> PathBuf {
+pub fn initrd(folder: &Path, script: &str) -> PathBuf {
     let root = folder.join("initrd.d");
     for name in ["bin", "dev", "proc", "sys"] {
         std::fs::create_dir_all(root.join(name)).expect("make a folder");

@@ -19,7 +19,7 @@ mod host;
 mod skip;
 
 pub use client::{Client, Outcome};
-pub use guest::Guest;
+pub use guest::{Guest, initrd};
 pub use host::{Host, virga};
 pub use skip::{doctor, skipped, virtual_machines_run_here, why_no_virtual_machines};
 

@@ -54,6 +54,12 @@ pub fn serve(
         match handler.handle_request() {
             Ok(()) => {}
             Err(Error::Disconnected | Error::SocketBroken(_)) => break Ok(()),
+            // QEMU enables the rings of network cards before it says that it knows of such a thing, and not again
+            // afterwards. The message has been taken apart by then, so the next one follows.
+            Err(Error::InactiveFeature(feature)) if feature == VhostUserVirtioFeatures::PROTOCOL_FEATURES => {
+                let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+                server.rings.iter_mut().for_each(|ring| ring.enabled = true);
+            }
             Err(error) => break Err(error),
         }
     };

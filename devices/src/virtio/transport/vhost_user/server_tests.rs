@@ -37,6 +37,7 @@ fn disk(queues: u16) -> Box<dyn VirtioDevice> {
 struct FrontEnd {
     guest: Guest,
     connection: Frontend,
+    raw: UnixStream,
     server: JoinHandle<Served>,
     features: u64,
 }
@@ -45,6 +46,7 @@ impl FrontEnd {
     fn new(device: Box<dyn VirtioDevice>) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = std::thread::spawn(move || serve(device, theirs, no_hook()));
+        let raw = ours.try_clone().unwrap();
         let mut connection = Frontend::from_stream(ours, 8);
         let features = connection.get_features().unwrap();
         let offered = connection.get_protocol_features().unwrap();
@@ -54,6 +56,7 @@ impl FrontEnd {
         Self {
             guest: Guest::new(),
             connection,
+            raw,
             server,
             features,
         }
@@ -100,9 +103,13 @@ impl FrontEnd {
 
     /// Ends the connection; gives back what the server gave back.
     fn end(self) -> Served {
-        drop(self.connection);
+        drop((self.connection, self.raw));
         self.server.join().unwrap()
     }
+}
+
+fn event() -> EventFd {
+    EventFd::new(EFD_NONBLOCK).unwrap()
 }
 
 fn wait(call: &EventFd) {
@@ -218,6 +225,28 @@ fn memory_comes_and_goes_while_rings_run() {
 }
 
 #[test]
+fn rings_that_are_enabled_before_features_are_agreed_on_are_enabled() {
+    let mut front_end = FrontEnd::new(disk(1));
+    // As QEMU does it, without waiting for an answer; our own front end would not let us.
+    front_end
+        .raw
+        .write_all(&[18u32, 1, 8, 0, 1].map(u32::to_ne_bytes).concat())
+        .unwrap();
+    front_end
+        .connection
+        .set_features(VERSION_1 | PROTOCOL_BIT)
+        .unwrap();
+    front_end.connection.set_mem_table(&[front_end.region()]).unwrap();
+    let (kick, call) = (event(), event());
+    let mut queue = DriverQueue::new(&front_end.guest, 64, kick.try_clone().unwrap());
+    front_end.place(0, &queue);
+    front_end.connection.set_vring_call(0, &call).unwrap();
+    front_end.connection.set_vring_kick(0, &kick).unwrap();
+    assert_eq!(serial(&mut queue, &call), "far-away");
+    front_end.end().1.unwrap();
+}
+
+#[test]
 fn a_reset_device_starts_anew() {
     let mut front_end = FrontEnd::new(disk(1));
     let (mut queue, call) = front_end.start(VERSION_1 | PROTOCOL_BIT);
@@ -234,9 +263,6 @@ type Offence = fn(&mut FrontEnd) -> vhost::Result<()>;
 
 #[test]
 fn what_cannot_be_is_refused_and_ends_the_connection() {
-    fn event() -> EventFd {
-        EventFd::new(EFD_NONBLOCK).unwrap()
-    }
     let offences: &[(&str, Offence)] = &[
         ("features", |end| end.connection.set_features(1 << 60 | VERSION_1)),
         ("a size", |end| end.connection.set_vring_num(0, 3)),
