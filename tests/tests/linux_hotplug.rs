@@ -101,12 +101,17 @@ fn tell() {
         "echo net up",
         &until("[ ! -d /sys/class/net/eth0 ]"),
         "echo net gone",
+        &until("echo 1 >/sys/devices/system/cpu/cpu1/online"),
+        "echo cpus $(cat /sys/devices/system/cpu/online)",
+        &until("[ ! -d /sys/devices/system/cpu/cpu1 ]"),
+        "echo cpu gone",
         &until("dmesg | grep 'reseeded due to virtual machine fork'"),
-        "sleep 1000",
+        "poweroff -f",
     ]
     .join("\n");
     let mut story = Story {
         guest: Guest::start(&script, |config| {
+            config["cpu"] = json!({"max": 2});
             config["generation_id"] = json!("7c2f4a3e-0f5d-4a52-9d3c-0a8b5a3f1e11");
             config["smbios"] = json!({
                 "manufacturer": "Acme", "product": "Anvil", "serial": "S-1",
@@ -141,6 +146,13 @@ fn tell() {
     assert_eq!(forced, json!({"state": "removed"}));
     story.guest.wait_for("net gone");
 
+    story.call("PUT", "/vcpus", Some(json!({"count": 2})), &[]);
+    story.guest.wait_for("cpus 0-1");
+    story.call("PUT", "/vcpus", Some(json!({"count": 1})), &[]);
+    story.guest.wait_for("cpu gone");
+    assert_eq!(story.guest.client().state().expect("the state").vcpus, 1);
+
     story.call("PUT", "/generation-id", None, &[]);
-    story.guest.wait_for("reseeded due to virtual machine fork");
+    let (console, report) = story.guest.end();
+    assert_eq!(report["reason"], "poweroff", "{console}");
 }
