@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 
 /// Emulated hosts are slow; on a real one nothing waits that long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where the built programs are.
 pub(crate) fn dist() -> PathBuf {
