@@ -95,7 +95,10 @@ fn run(arguments: &Arguments, config: &VmConfig) -> Result<(), String> {
         true => Filters::On,
         false => Filters::Off,
     };
-    privileges::drop_all(&arguments.sandbox).map_err(|error| format!("cannot drop privileges: {error}"))?;
+    let dropped = privileges::become_user(&arguments.sandbox)
+        .and_then(|()| privileges::drop_all())
+        .and_then(|()| privileges::hide());
+    dropped.map_err(|error| format!("cannot drop privileges: {error}"))?;
     let confined = seccomp::install_handler().and_then(|()| filters.install(ThreadKind::BackEnd));
     confined.map_err(|error| format!("cannot install the system call filter: {error}"))?;
     let hook: ThreadHook = Arc::new(move |name: &str| filters.install(ThreadKind::DeviceWorker(name)));
