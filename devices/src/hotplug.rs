@@ -100,14 +100,30 @@ impl Hotplug {
 
     /// A unit has come: the guest has to be told to look.
     pub fn add(&self, unit: u8) {
-        self.hold(unit);
-        self.lock().added |= bit(unit);
+        self.add_all([unit]);
+    }
+
+    /// The same for several, of which the guest hears at once.
+    pub fn add_all(&self, units: impl IntoIterator<Item = u8>) {
+        let mut state = self.lock();
+        for bit in units.into_iter().map(bit) {
+            state.present |= bit;
+            state.held |= bit;
+            state.added |= bit;
+        }
     }
 
     /// Asks the guest to let go of a unit. It has to be told to look.
     pub fn ask(&self, unit: u8) {
+        self.ask_all([unit]);
+    }
+
+    /// The same for several, of which the guest hears at once.
+    pub fn ask_all(&self, units: impl IntoIterator<Item = u8>) {
         let mut state = self.lock();
-        state.wanted |= bit(unit) & state.held;
+        for bit in units.into_iter().map(bit) {
+            state.wanted |= bit & state.held;
+        }
     }
 
     /// A unit is gone without the guest's consent, who should clean up and has to be told to look. The unit's number must

@@ -26,23 +26,23 @@ impl Machine {
         if count == 0 || count > most {
             return Err(LifeError::Processors { count, most });
         }
-        for index in 0..count {
-            if self.pluggable.is_held(index) {
-                continue;
-            }
-            if usize::from(index) >= self.vcpus.len() {
-                self.make_vcpu(index)?;
-            }
-            self.pluggable.add(index);
+        // Made first, which takes its time, then announced together.
+        while self.vcpus.len() < usize::from(count) {
+            // At most 32.
+            let next = self.vcpus.len() as u8;
+            self.make_vcpu(next)?;
         }
+        let held = self.pluggable.save().held;
+        let is_held = |index: &u8| held & 1 << *index != 0;
+        self.pluggable.add_all((0..count).filter(|index| !is_held(index)));
         let mut leaving = false;
-        for index in (count..most).filter(|index| self.pluggable.is_held(*index)) {
-            if self.state == VmState::Created {
-                self.pluggable.forget(index);
-            } else {
-                self.pluggable.ask(index);
-                leaving = true;
-            }
+        if self.state == VmState::Created {
+            (count..most)
+                .filter(is_held)
+                .for_each(|index| self.pluggable.forget(index));
+        } else {
+            self.pluggable.ask_all((count..most).filter(is_held));
+            leaving = (count..most).any(|index| is_held(&index));
         }
         if self.state != VmState::Created {
             self.events.raise(Event::Processors).map_err(LifeError::Event)?;
