@@ -104,8 +104,9 @@ impl Backend for Rng {
     }
 }
 
-/// Fills `bytes` from the host's generator. Only fails before the host has gathered entropy at its own boot.
-fn fill_random(bytes: &mut [u8]) -> bool {
+/// Fills `bytes` from the host's generator, by a system call and no file. Only fails before the host has gathered entropy at
+/// its own boot; returns whether it did not.
+pub fn fill_random(bytes: &mut [u8]) -> bool {
     // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`, which lives for the whole call.
     let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
     usize::try_from(count) == Ok(bytes.len())

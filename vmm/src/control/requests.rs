@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::api::{self, Call, Handler, Refusal, Route, document, done};
 use super::http::Response;
@@ -11,6 +11,7 @@ use super::state::StateInfo;
 use crate::attach::AttachError;
 use crate::exit::{ExitReason, ExitReport};
 use crate::machine::LifeError;
+use devices::virtio::rng::fill_random;
 use devices::virtio::update::UpdateError;
 
 /// Every request.
@@ -137,12 +138,25 @@ fn set_vcpus(call: &mut Call<'_>) -> Result<Response, Refusal> {
 #[serde(deny_unknown_fields)]
 struct Generation {
     /// The new id; without it, a random one.
-    #[serde(default = "Uuid::new_v4")]
-    generation_id: Uuid,
+    #[serde(default)]
+    generation_id: Option<Uuid>,
+}
+
+/// A random id (RFC 9562 §5.4). The kernel is asked: other sources are files, which the sandbox has left behind.
+fn random_id() -> Result<Uuid, Refusal> {
+    let mut bytes = [0; 16];
+    match fill_random(&mut bytes) {
+        true => Ok(Builder::from_random_bytes(bytes).into_uuid()),
+        false => Err(Refusal::new(
+            503,
+            "the host has no random numbers yet; give a `generation_id`",
+        )),
+    }
 }
 
 fn set_generation_id(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let Generation { generation_id } = call.document_or_default()?;
+    let generation_id = generation_id.map_or_else(random_id, Ok)?;
     call.machine.set_generation_id(generation_id)?;
     document(&json!({ "generation_id": generation_id }))
 }
