@@ -41,9 +41,10 @@ pub struct DeviceThread {
 }
 
 impl DeviceThread {
-    /// Starts the thread, which installs its filter before it does anything. To be called once the process has
-    /// dropped its privileges: threads inherit what their maker has. So workers run on `cpus` of the host, if it names some.
-    pub fn start(self, filters: Filters, cpus: Option<Numbers>) -> io::Result<()> {
+    /// Starts the thread, which installs its filter before it does anything; meanwhile the caller may go on. To be called once
+    /// the process has dropped its privileges: threads inherit what their maker has. So workers run on `cpus` of the host, if it
+    /// names some.
+    pub fn start(self, filters: Filters, cpus: Option<Numbers>) -> io::Result<StartedThread> {
         let (ready, is_ready) = sync_channel(1);
         std::thread::Builder::new()
             .name("devices".into())
@@ -61,7 +62,20 @@ impl DeviceThread {
                     }
                 }
             })?;
-        is_ready.recv().map_err(io::Error::other)?
+        Ok(StartedThread { is_ready })
+    }
+}
+
+/// The thread while it gets ready.
+#[must_use]
+pub struct StartedThread {
+    is_ready: Receiver<io::Result<()>>,
+}
+
+impl StartedThread {
+    /// Waits until the thread has its place and its filter.
+    pub fn wait(self) -> io::Result<()> {
+        self.is_ready.recv().map_err(io::Error::other)?
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use vmm::args::{self, Command};
 use vmm::clock::BootClock;
 use vmm::config::VmConfig;
+use vmm::footprint;
 use vmm::host_file;
 use vmm::launch;
 use vmm::log::StderrLog;
@@ -59,6 +60,7 @@ fn usage(error: &dyn std::error::Error) -> ExitCode {
 fn run(config: VmConfig, clock: BootClock) -> ExitCode {
     // SAFETY: nothing has been opened yet that is still open.
     unsafe { host_file::keep(&config.descriptors()) };
+    footprint::share_one_heap();
     StderrLog::new(tracing::Level::INFO).install();
     let name = config.name.clone();
     match launch::run(config, clock) {

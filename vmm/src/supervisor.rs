@@ -16,6 +16,7 @@ use crate::control::api;
 use crate::control::server::{Next, Server};
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
+use crate::footprint;
 use crate::machine::Machine;
 use crate::watchdog::Watchdog;
 
@@ -28,6 +29,8 @@ const TOKEN_HVC: u64 = 6;
 const TOKEN_INPUT_WANTED: u64 = 7;
 const TOKEN_LET_GO: u64 = 8;
 const TOKEN_WATCHDOG: u64 = 9;
+/// Once nothing has happened for so long, the start is over.
+const SETTLED_MS: i32 = 30;
 /// Connections and console clients have their number in the low half.
 const CONNECTION: u64 = 1 << 32;
 const CLIENT: u64 = 2 << 32;
@@ -91,8 +94,16 @@ impl Supervisor {
     /// Serves until the VM ends. Returns why it did.
     pub fn serve(mut self) -> ExitReport {
         let mut events = [EpollEvent::default(); 32];
+        let mut patience_ms = SETTLED_MS;
         while !self.parts.exit.is_raised() {
-            let count = match self.epoll.wait(-1, &mut events) {
+            let count = match self.epoll.wait(patience_ms, &mut events) {
+                Ok(0) => {
+                    patience_ms = -1;
+                    if let Err(error) = footprint::let_go_of_program() {
+                        tracing::warn!(%error, "what only the start needed stays in memory");
+                    }
+                    continue;
+                }
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
