@@ -3,6 +3,7 @@
 mod firecracker;
 mod hypervisor;
 mod qemu;
+mod running;
 mod virga;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use anyhow::{Result, anyhow};
 
 use crate::setting::{Setting, find_program};
 use qemu::Machine;
+pub(crate) use running::Running;
 
 /// What is run, for every VMM alike.
 #[derive(Debug, Clone)]

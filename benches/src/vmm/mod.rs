@@ -15,20 +15,18 @@ mod payload;
 use std::fs::{self, File};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::contender::{Contender, Guest};
+use crate::contender::{Contender, Guest, Running};
 use crate::interrupt;
-use crate::memory::{self, Footprint};
+use crate::memory::Footprint;
 use crate::network;
-use crate::process::{Process, last_words};
 use crate::report::{Better, Outcome, Row};
 use crate::setting::Setting;
 use crate::stats::median;
-use crate::watch::Watch;
 
 /// Guest memory.
 const GUEST_BYTES: u64 = 128 << 20;
@@ -219,34 +217,12 @@ fn program_size(entry: &Entry) -> Outcome {
 
 /// Starts a VMM and ends it again.
 fn boot(contender: &Contender, guest: &Guest, scratch: &Path) -> Result<(Duration, Footprint)> {
-    let folder = TempDir::with_prefix_in("vm.", scratch).context("cannot make a scratch folder")?;
-    let output = folder.path().join("serial");
-    File::create(&output).with_context(|| format!("cannot make {}", output.display()))?;
-    let mut command = contender.command(guest, folder.path(), &output)?;
-    let said = folder.path().join("said");
-    command.stderr(File::create(&said).context("cannot make a log file")?);
-    let watch = Watch::new(&output)?;
-    let started = Instant::now();
-    let mut process = Process::start(&mut command)?;
-    loop {
-        if fs::read(&output)?.contains(&payload::MARK) {
-            break;
-        }
-        if let Some(status) = process.ended()? {
-            bail!(
-                "it ended ({status}): {}",
-                last_words(&fs::read_to_string(&said).unwrap_or_default())
-            );
-        }
-        interrupt::check()?;
-        if started.elapsed() > LIMIT {
-            bail!("its guest did not run within {} s", LIMIT.as_secs());
-        }
-        watch.wait(Duration::from_millis(200))?;
-    }
-    let took = started.elapsed();
+    let mut vmm = Running::start(contender, guest, scratch)?;
+    let took = vmm.wait(LIMIT, |printed, elapsed| {
+        Ok(printed.contains(&payload::MARK).then_some(elapsed))
+    })?;
     thread::sleep(SETTLE);
-    let footprint = memory::of_vmm(process.id(), GUEST_BYTES)?;
-    process.terminate(Duration::from_secs(5))?;
+    let footprint = vmm.footprint()?;
+    vmm.end()?;
     Ok((took, footprint))
 }
