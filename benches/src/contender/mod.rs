@@ -36,6 +36,8 @@ pub(crate) struct Guest {
     pub(crate) tap: Option<String>,
     /// Whether there is a socket device.
     pub(crate) vsock: bool,
+    /// Whether virtio devices are on a PCI bus, where a VMM has the choice.
+    pub(crate) pci: bool,
 }
 
 impl Guest {
@@ -51,6 +53,7 @@ impl Guest {
             disk: None,
             tap: None,
             vsock: false,
+            pci: true,
         }
     }
 
@@ -107,16 +110,19 @@ impl Contender {
         Self::new("qemu q35", Kind::Qemu(Machine::Q35), program)
     }
 
-    /// The VMMs that take part only when the user has them.
-    pub(crate) fn others(setting: &Setting) -> Vec<Self> {
-        [
-            ("firecracker", Kind::Firecracker),
-            ("cloud-hypervisor", Kind::CloudHypervisor),
-        ]
-        .into_iter()
-        .filter(|(name, _)| setting.peers.contains_key(*name) || find_program(name).is_some())
-        .map(|(name, kind)| Self::new(name, kind, setting.peer(name, name)))
-        .collect()
+    /// Firecracker, which takes part only when the user has it.
+    pub(crate) fn firecracker(setting: &Setting) -> Option<Self> {
+        Self::if_there(setting, "firecracker", Kind::Firecracker)
+    }
+
+    /// Cloud Hypervisor, which takes part only when the user has it.
+    pub(crate) fn cloud_hypervisor(setting: &Setting) -> Option<Self> {
+        Self::if_there(setting, "cloud-hypervisor", Kind::CloudHypervisor)
+    }
+
+    fn if_there(setting: &Setting, name: &'static str, kind: Kind) -> Option<Self> {
+        let there = setting.peers.contains_key(name) || find_program(name).is_some();
+        there.then(|| Self::new(name, kind, setting.peer(name, name)))
     }
 
     /// Whether it is Virga.

@@ -26,7 +26,8 @@ fn document(guest: &Guest, folder: &Path, output: &Path) -> Value {
         "name": "bench", "vcpus": guest.vcpus, "memory_bytes": guest.memory_bytes,
         "kernel": { "path": guest.kernel, "cmdline": guest.cmdline },
         "serial": { "log": output, "socket": "console.sock" },
-        "rng": guest.initrd.is_some(),
+        "transport": if guest.pci { "pci" } else { "mmio" },
+        "rng": false,
         "run_dir": folder.join("run"),
         "sandbox": { "uid": NOBODY, "gid": NOBODY, "seccomp": true },
     });

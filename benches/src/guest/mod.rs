@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,44 +51,34 @@ type Definition = (&'static str, &'static str, &'static str, Better);
 const FIRST_PROCESS: &str = "first_process";
 const OWN_MEMORY: &str = "own_memory";
 const BOOT: [Definition; 2] = [
-    ("guest: exec to first process", FIRST_PROCESS, "ms", Better::Lower),
-    (
-        "guest: kernel's clock at first process",
-        "clock_ms",
-        "ms",
-        Better::Lower,
-    ),
+    ("exec to first process", FIRST_PROCESS, "ms", Better::Lower),
+    ("kernel's clock at first process", "clock_ms", "ms", Better::Lower),
 ];
 const IO: [Definition; 8] = [
     (
-        "guest: random read, 4 KiB, 32 in flight",
+        "random read, 4 KiB, 32 in flight",
         "random_read",
         "1/s",
         Better::Higher,
     ),
     (
-        "guest: random write, 4 KiB, 32 in flight",
+        "random write, 4 KiB, 32 in flight",
         "random_write",
         "1/s",
         Better::Higher,
     ),
-    ("guest: read, 1 MiB, 4 in flight", "read", "MiB/s", Better::Higher),
+    ("read, 1 MiB, 4 in flight", "read", "MiB/s", Better::Higher),
+    ("write, 1 MiB, 4 in flight", "write", "MiB/s", Better::Higher),
+    ("TCP to the host", "send", "Gbit/s", Better::Higher),
+    ("TCP from the host", "receive", "Gbit/s", Better::Higher),
     (
-        "guest: write, 1 MiB, 4 in flight",
-        "write",
-        "MiB/s",
-        Better::Higher,
-    ),
-    ("guest: TCP to the host", "send", "Gbit/s", Better::Higher),
-    ("guest: TCP from the host", "receive", "Gbit/s", Better::Higher),
-    (
-        "guest: TCP request and response, 1 byte",
+        "TCP request and response, 1 byte",
         "request_response",
         "1/s",
         Better::Higher,
     ),
     (
-        "guest: the VMM's own memory after that",
+        "the VMM's own memory after that",
         OWN_MEMORY,
         "MiB",
         Better::Lower,
@@ -110,20 +100,26 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
         Err(reason) => Some(reason.clone()),
         Ok(_) => no_guests_here(setting).err(),
     };
-    let boot = run_all(
-        setting,
-        &obstacle,
-        BOOT_ROUNDS,
-        &BOOT,
-        "guest boot",
-        |contender| {
-            let guest = files
-                .as_ref()
-                .map_err(|reason| anyhow::anyhow!("{reason}"))?
-                .guest("boot", "");
-            run(contender, &guest, scratch.path())
-        },
-    )?;
+    let mut rows = Vec::new();
+    for (machine, pci, contenders) in [
+        ("virtio-mmio", false, minimal_machines(setting)),
+        ("PCI", true, full_machines(setting)),
+    ] {
+        rows.extend(run_all(
+            setting,
+            contenders,
+            &obstacle,
+            BOOT_ROUNDS,
+            &BOOT,
+            &format!("guest, {machine}"),
+            |contender| {
+                let files = files.as_ref().map_err(|reason| anyhow!("{reason}"))?;
+                let mut guest = files.guest("boot", "");
+                guest.pci = pci;
+                run(contender, &guest, scratch.path())
+            },
+        )?);
+    }
     let io = network::within(|network| {
         let obstacle = obstacle.or_else(|| network.err());
         let peer = match obstacle {
@@ -132,10 +128,14 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
         };
         run_all(
             setting,
+            full_machines(setting)
+                .into_iter()
+                .chain(minimal_machines(setting).into_iter().skip(1))
+                .collect(),
             &obstacle,
             IO_ROUNDS,
             &IO,
-            "guest disk and network",
+            "guest",
             |contender| {
                 let (Ok(files), Some(peer)) = (&files, &peer) else {
                     bail!("there is nothing to run");
@@ -153,7 +153,22 @@ pub fn measure(setting: &Setting) -> Result<Vec<Row>> {
             },
         )
     })?;
-    Ok([boot, io].concat())
+    rows.extend(io);
+    Ok(rows)
+}
+
+/// VMMs without a PCI bus, ours first.
+fn minimal_machines(setting: &Setting) -> Vec<Contender> {
+    let ours = [Contender::virga(setting), Contender::qemu_microvm(setting)];
+    ours.into_iter().chain(Contender::firecracker(setting)).collect()
+}
+
+/// VMMs with one, ours first.
+fn full_machines(setting: &Setting) -> Vec<Contender> {
+    let ours = [Contender::virga(setting), Contender::qemu_q35(setting)];
+    ours.into_iter()
+        .chain(Contender::cloud_hypervisor(setting))
+        .collect()
 }
 
 /// What all VMMs run.
@@ -216,6 +231,7 @@ fn no_guests_here(setting: &Setting) -> Result<(), String> {
 
 fn run_all(
     setting: &Setting,
+    contenders: Vec<Contender>,
     obstacle: &Option<String>,
     rounds: usize,
     definitions: &[Definition],
@@ -223,17 +239,8 @@ fn run_all(
     run: impl Fn(&Contender) -> Result<Figures>,
 ) -> Result<Vec<Row>> {
     let rounds = setting.rounds(rounds);
-    let contenders = [
-        vec![
-            Contender::virga(setting),
-            Contender::qemu_microvm(setting),
-            Contender::qemu_q35(setting),
-        ],
-        Contender::others(setting),
-    ];
     let mut all: Vec<Results> = contenders
         .into_iter()
-        .flatten()
         .map(|contender| Results {
             failure: contender.missing().or_else(|| obstacle.clone()),
             contender,
@@ -264,11 +271,11 @@ fn run_all(
     }
     Ok(definitions
         .iter()
-        .map(|definition| row(definition, &all))
+        .map(|definition| row(label, definition, &all))
         .collect())
 }
 
-fn row(&(name, word, unit, better): &Definition, all: &[Results]) -> Row {
+fn row(label: &str, &(name, word, unit, better): &Definition, all: &[Results]) -> Row {
     let outcome = |results: &Results| -> Outcome {
         match &results.failure {
             Some(reason) => Err(reason.clone()),
@@ -281,7 +288,7 @@ fn row(&(name, word, unit, better): &Definition, all: &[Results]) -> Row {
     };
     let (ours, peers): (Vec<_>, Vec<_>) = all.iter().partition(|results| results.contender.is_ours());
     Row {
-        name: name.to_owned(),
+        name: format!("{label}: {name}"),
         unit,
         better,
         ours: ours

@@ -159,12 +159,11 @@ fn entries(setting: &Setting, folder: &Path, network: &Result<(), String>) -> Re
     add(qemu(), plain.clone(), &[ENTRY, OWN, ALL]);
     add(qemu(), stand_in(&devices), &[START_DEVICES]);
     add(qemu(), devices.clone(), &[OWN_DEVICES]);
-    for (first, second) in Contender::others(setting)
-        .into_iter()
-        .zip(Contender::others(setting))
-    {
-        add(first, plain.clone(), &[START, OWN, ALL, PROGRAM]);
-        add(second, devices.clone(), &[START_DEVICES, OWN_DEVICES]);
+    for other in [Contender::firecracker, Contender::cloud_hypervisor] {
+        if let (Some(first), Some(second)) = (other(setting), other(setting)) {
+            add(first, plain.clone(), &[START, OWN, ALL, PROGRAM]);
+            add(second, devices.clone(), &[START_DEVICES, OWN_DEVICES]);
+        }
     }
     Ok(entries)
 }
