@@ -216,6 +216,21 @@ impl Model {
     }
 }
 
+/// A driver that polls lets the device give back more than a ring before it has been told anything.
+#[test]
+fn a_wanted_interrupt_comes_also_after_more_than_a_round() {
+    use Step::{Add, Poll, Pop, Signal, Use, UseAll, Want};
+    for features in FORMS {
+        let mut model = Model::new(features);
+        let first = [Add(2, 2, false), Pop, Use(0), Poll];
+        let then = [Add(2, 2, false), Pop, Use(0), Poll];
+        let round = [Add(2, 2, false), Pop, Add(2, 2, false), Pop, UseAll, Signal];
+        for step in first.iter().chain([&Want]).chain(&then).chain(&round) {
+            model.run(step);
+        }
+    }
+}
+
 proptest! {
     /// Whatever driver and device do, requests arrive once, in order and whole, come back as they were given back, and
     /// nobody waits for a notification that was promised.

@@ -307,12 +307,15 @@ impl Ring for Packed {
         let events = u32::from_le(events);
         match events >> 16 & 3 {
             EVENTS_OFF => false,
-            // Whether the descriptor lies among those that were given back: how far behind the next one it is.
+            // Whether the descriptor lies among those that were given back: how far behind the next one it is. Places are
+            // told apart for two rounds, and one that was given back in the round before last is among them, too.
             EVENTS_AT_DESCRIPTOR if self.event_idx => {
-                let same_round = (events & 1 << 15 != 0) == self.used.wrap;
-                let next = u32::from(self.used.index) + if same_round { 0 } else { u32::from(self.size) };
-                next.checked_sub(events & 0x7fff)
-                    .is_some_and(|behind| behind >= 1 && behind <= untold)
+                let size = u32::from(self.size);
+                let place = |index: u32, wrap: bool| (index + if wrap { 0 } else { size }) % (2 * size);
+                let next = place(u32::from(self.used.index), self.used.wrap);
+                let wanted = place(events & 0x7fff, events & 1 << 15 != 0);
+                let behind = (next + 2 * size - wanted) % (2 * size);
+                (1..=untold).contains(&behind) || untold >= 2 * size
             }
             _ => true,
         }
