@@ -3,7 +3,8 @@
 //! A driver activates its device by a register write, on a vCPU's thread. New threads inherit the filter of the one
 //! that starts them, and a vCPU's filter allows nothing that a worker needs, so starting and stopping is done here,
 //! on behalf of the vCPU, which waits. [`Managed`] wraps a device for that; its transport does not notice. Devices that
-//! come while the guest runs are made here, and whoever drops one, it ends here.
+//! come while the guest runs are made here, and whoever drops one, it ends here. A device whose requests are still with the
+//! host's kernel or a back end when it is dropped lingers until they have ended; nobody else waits for it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use devices::virtio::config_space::ConfigSpace;
-use devices::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice};
+use devices::virtio::device::{Activation, DeviceError, DeviceType, Reset, VirtioDevice};
 use devices::virtio::queue::QueueState;
 use devices::virtio::update::{Pending, UpdateError};
 
@@ -20,13 +21,19 @@ use crate::config::Numbers;
 use crate::exit_signal::ExitSignal;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Devices that are gone for everybody else, but for the requests they still have.
+type Lingering = Vec<Box<dyn VirtioDevice>>;
+
+type Job = Box<dyn FnOnce(&mut Lingering) + Send>;
 
 /// Jobs that wait: each vCPU and the control thread have one at most.
 const MAX_JOBS: usize = 40;
 
 /// How long the thread may take when the VM ends: it may be stuck for good in a refused system call.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often lingering devices are looked after.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// A handle on the thread; it ends with the last handle.
 #[derive(Clone)]
@@ -57,12 +64,27 @@ impl DeviceThread {
                 let go_on = installed.is_ok();
                 let _ = ready.send(installed);
                 if go_on {
-                    for job in self.queue {
-                        job();
-                    }
+                    self.work();
                 }
             })?;
         Ok(StartedThread { is_ready })
+    }
+
+    fn work(self) {
+        let mut lingering = Lingering::new();
+        loop {
+            let job = match lingering.is_empty() {
+                true => self.queue.recv().map_err(RecvTimeoutError::from),
+                false => self.queue.recv_timeout(LINGER),
+            };
+            match job {
+                Ok(job) => job(&mut lingering),
+                Err(RecvTimeoutError::Timeout) => {
+                    lingering.retain_mut(|device| device.reset() == Reset::Pending);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
     }
 }
 
@@ -89,10 +111,17 @@ impl DeviceManager {
 
     /// Runs `work` on the thread and waits for what it returns; `None` if the thread is gone, or is stuck while the VM ends.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.run_with(|_| work())
+    }
+
+    fn run_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Lingering) -> T + Send + 'static,
+    ) -> Option<T> {
         let (done, result) = sync_channel(1);
         self.jobs
-            .send(Box::new(move || {
-                let _ = done.send(work());
+            .send(Box::new(move |lingering| {
+                let _ = done.send(work(lingering));
             }))
             .ok()?;
         loop {
@@ -159,8 +188,16 @@ impl Drop for Managed {
     fn drop(&mut self) {
         // Ending a device takes system calls that a vCPU must not make, and a vCPU may be the last to hold it.
         if let Some(device) = self.device.take() {
-            self.manager.run(move || drop(device));
+            self.manager.run_with(|lingering| end(device, lingering));
         }
+    }
+}
+
+fn end(mut device: Box<dyn VirtioDevice>, lingering: &mut Lingering) {
+    if device.reset() == Reset::Pending {
+        let kind = device.device_type();
+        tracing::warn!(device = ?kind, "a device that is gone still waits for its disk or back end");
+        lingering.push(device);
     }
 }
 
@@ -195,8 +232,9 @@ impl VirtioDevice for Managed {
         self.away("activate", move |device| device.activate(activation))?
     }
 
-    fn reset(&mut self) {
-        let _ = self.away("reset", |device| device.reset());
+    fn reset(&mut self) -> Reset {
+        // There is nothing to wait for if the device is gone.
+        self.away("reset", |device| device.reset()).unwrap_or(Reset::Done)
     }
 
     fn refresh(&mut self) {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use devices::testing::Harness;
-use devices::virtio::block::{Block, Config, DiskFile, Engine};
+use devices::virtio::block::{Block, Config, DiskFile, EngineKind};
 use devices::virtio::worker::Virtio;
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((noise, steps)) = input.split_at_checked(512) else { return };
     let file = tempfile::tempfile().expect("a temporary file");
     file.set_len(SIZE).expect("a disk");
-    let engine = if noise[0] & 1 == 0 { Engine::Auto } else { Engine::Sync };
+    let engine = if noise[0] & 1 == 0 { EngineKind::Auto } else { EngineKind::Threads };
     let config = Config { engine, ..Config::default() };
     let disk = DiskFile::raw(file.try_clone().expect("another descriptor")).expect("a disk");
     let block = Block::new(config, vec![disk]).expect("a block device");

@@ -4,11 +4,15 @@ mod driver;
 mod guest;
 mod harness;
 mod machine;
+#[cfg(test)]
+mod volume;
 
 pub use driver::{DriverQueue, Part};
 pub use guest::{Guest, MEMORY_SIZE};
 pub use harness::Harness;
 pub use machine::{Notifications, TestInterrupt, TestMsi, TestVector, machine};
+#[cfg(test)]
+pub(crate) use volume::Volume;
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 //! [`Activation`] and reaches its driver only through what is in there.
 //!
 //! Life of a device: made, then any number of times *activated* by the driver and *reset*; between activation and
-//! reset it may be *paused* (its worker has stopped and nothing is in flight, so it can be saved) and *resumed*.
+//! reset it may be *paused* (its worker has stopped and nothing is in flight, so it can be saved) and *resumed*. A disk
+//! whose host file hangs, or a back end that does not answer, makes a reset last; nobody waits for that.
 
 use super::config_space::ConfigSpace;
 use super::queue::{self, Queue, QueueState};
@@ -12,6 +13,7 @@ use crate::memory::Memory;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Virtio device ids (virtio 1.3 §5).
@@ -90,6 +92,16 @@ pub enum DeviceError {
         /// What the device was doing.
         phase: &'static str,
     },
+    /// What the device has left to others, who have not finished it.
+    #[error(
+        "the {device:?} device waits for its disk, network or back end, and stopped waiting after {patience:?}; try again"
+    )]
+    Busy {
+        /// Which kind of device.
+        device: DeviceType,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// The device's state could not be written as JSON.
     #[error("cannot encode the state of the {device:?} device")]
     Encode {
@@ -99,6 +111,15 @@ pub enum DeviceError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// How far a reset has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// Nothing of the device touches guest memory any more.
+    Done,
+    /// The host's kernel or a back end still has requests, which may touch guest memory.
+    Pending,
 }
 
 /// A virtio device as its transport sees it.
@@ -119,10 +140,12 @@ pub trait VirtioDevice: Send {
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
     /// Starts work: the driver is ready.
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
-    /// Stops work and forgets the driver. Returns when nothing of the device touches guest memory any more.
-    /// Allowed in any phase.
-    fn reset(&mut self);
-    /// Stops work but remembers the driver. Does nothing unless the device is active.
+    /// Stops work and forgets the driver, in any phase. What somebody else has to finish first is only waited for a moment: if
+    /// the reset is pending then, the device does nothing any more, and calling this again, which waits for nothing, finds
+    /// out whether it is done.
+    fn reset(&mut self) -> Reset;
+    /// Stops work but remembers the driver. Does nothing unless the device is active. A device that does not finish its requests
+    /// in time says that it is busy and goes on working.
     fn pause(&mut self) -> Result<(), DeviceError>;
     /// Goes on after [`pause`](Self::pause). Does nothing unless the device is paused.
     fn resume(&mut self) -> Result<(), DeviceError>;

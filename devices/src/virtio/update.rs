@@ -84,6 +84,15 @@ impl Letter {
     }
 }
 
+/// What becomes of a stopping worker's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// They are finished first: the driver goes on with the device later.
+    Finish,
+    /// They are given up: the driver has reset the device.
+    Abandon,
+}
+
 /// What a worker finds in its mailbox.
 #[derive(Default)]
 pub(super) struct Post {
@@ -92,7 +101,9 @@ pub(super) struct Post {
     /// Something of what the activation gave has changed.
     pub(super) refresh: bool,
     /// The worker shall stop.
-    pub(super) stop: bool,
+    pub(super) stop: Option<Stop>,
+    /// It shall not stop after all.
+    pub(super) go_on: bool,
 }
 
 #[derive(Default)]
@@ -132,9 +143,23 @@ impl Mailbox {
     }
 
     /// Tells the worker to stop once it has read what came before.
-    pub(super) fn stop(&self) {
-        self.lock().post.stop = true;
+    pub(super) fn stop(&self, how: Stop) {
+        let mut inner = self.lock();
+        inner.post.stop = Some(how);
+        inner.post.go_on = false;
+        drop(inner);
         self.wake();
+    }
+
+    /// Tells the worker that it need not stop after all. Returns whether that was in time.
+    pub(super) fn go_on(&self) -> bool {
+        let mut inner = self.lock();
+        inner.post.stop = None;
+        inner.post.go_on = true;
+        let in_time = !inner.closed;
+        drop(inner);
+        self.wake();
+        in_time
     }
 
     /// Tells the worker that something of what the activation gave has changed.
@@ -163,12 +188,22 @@ impl Mailbox {
         std::mem::take(&mut self.lock().post)
     }
 
-    /// Worker: reads no more. Whoever waits for an answer learns it.
-    pub(super) fn close(&self) {
+    /// Worker: reads no more, unless it shall go on after all, which is what it returns. Whoever waits for an answer learns
+    /// that there is none.
+    pub(super) fn close_unless_wanted(&self) -> bool {
         let mut inner = self.lock();
+        if std::mem::take(&mut inner.post.go_on) {
+            return true;
+        }
         inner.closed = true;
         inner.post.letters.clear();
         self.closed.notify_all();
+        false
+    }
+
+    /// Worker: reads no more, whatever comes.
+    pub(super) fn close(&self) {
+        while self.close_unless_wanted() {}
     }
 
     /// Waits until the worker reads no more. Returns whether it came to that.

@@ -29,6 +29,7 @@ pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachE
     let device_config = block::Config {
         serial,
         read_only: disk.read_only,
+        engine: disk.engine,
         queues: disk.queues,
         limits: disk.limits,
         ..Default::default()

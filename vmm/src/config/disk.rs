@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use devices::virtio::block::{Format, QUEUES_MAX, SERIAL_LEN};
+use devices::virtio::block::{EngineKind, Format, QUEUES_MAX, SERIAL_LEN};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, refuse};
@@ -45,6 +45,9 @@ pub struct DiskConfig {
     /// added while the VM runs, which cannot open anything then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct_path: Option<PathBuf>,
+    /// How requests reach the host's kernel.
+    #[serde(default)]
+    pub engine: EngineKind,
     /// What the guest reads as the disk's serial number; at most 20 ASCII characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
@@ -147,6 +150,7 @@ impl DiskConfig {
             ("follow_backing", self.follow_backing),
             ("read_only", self.read_only),
             ("direct", self.direct),
+            ("engine", self.engine != EngineKind::Auto),
             ("serial", self.serial.is_some()),
             ("limits", self.limits != Limits::default()),
         ];

@@ -20,7 +20,7 @@ fn raw(file: &File) -> Vec<DiskFile> {
     vec![DiskFile::raw(file.try_clone().unwrap()).unwrap()]
 }
 
-fn config(engine: Engine) -> Config {
+fn config(engine: EngineKind) -> Config {
     Config {
         serial: "virga-1".to_owned(),
         engine,
@@ -34,7 +34,7 @@ fn header(kind: u32, sector: u64) -> Part {
 
 /// Runs a story with each way to reach the host's kernel.
 fn with_each_engine(story: impl Fn(Harness, &File)) {
-    for engine in [Engine::Sync, Engine::Auto] {
+    for engine in [EngineKind::Threads, EngineKind::Auto] {
         let file = disk();
         let block = Block::new(config(engine), raw(&file)).unwrap();
         story(Harness::new(block, FLUSH), &file);
@@ -184,7 +184,7 @@ fn a_read_only_disk_refuses_every_change() {
     let file = disk();
     let config = Config {
         read_only: true,
-        ..config(Engine::Auto)
+        ..config(EngineKind::Auto)
     };
     let block = Block::new(config, raw(&file)).unwrap();
     assert_ne!(block.features() & 1 << spec::VIRTIO_BLK_F_RO, 0);
@@ -201,7 +201,7 @@ fn a_read_only_disk_refuses_every_change() {
 #[test]
 fn a_request_without_room_for_a_status_breaks_the_queue_until_reset() {
     let file = disk();
-    let mut harness = Harness::new(Block::new(config(Engine::Auto), raw(&file)).unwrap(), FLUSH);
+    let mut harness = Harness::new(Block::new(config(EngineKind::Auto), raw(&file)).unwrap(), FLUSH);
     harness.queues[0].add(&[header(4, 0)]);
     harness.queues[0].kick();
     assert!(harness.interrupt.wait(|| harness.interrupt.asked_for_reset()));
@@ -253,7 +253,7 @@ fn a_paused_device_goes_on_where_it_was() {
 #[test]
 fn a_driver_without_flushes_gets_durable_writes() {
     let file = disk();
-    let block = Block::new(config(Engine::Auto), raw(&file)).unwrap();
+    let block = Block::new(config(EngineKind::Auto), raw(&file)).unwrap();
     let mut harness = Harness::new(block, 0);
     assert_eq!(write(&mut harness, 0, vec![5; 4096]), 0);
     let mut bytes = [0; 4096];
@@ -275,7 +275,7 @@ fn several_queues_are_served() {
     let file = disk();
     let config = Config {
         queues: 4,
-        ..config(Engine::Auto)
+        ..config(EngineKind::Auto)
     };
     let block = Block::new(config, raw(&file)).unwrap();
     assert_ne!(block.features() & 1 << spec::VIRTIO_BLK_F_MQ, 0);
@@ -297,7 +297,7 @@ fn several_queues_are_served() {
 fn the_configuration_space_tells_size_and_limits() {
     let file = disk();
     file.set_len(SIZE + 100).unwrap();
-    let device = Virtio::new(Block::new(config(Engine::Sync), raw(&file)).unwrap());
+    let device = Virtio::new(Block::new(config(EngineKind::Threads), raw(&file)).unwrap());
     let mut capacity = [0; 8];
     device.config().read(0, &mut capacity);
     assert_eq!(u64::from_le_bytes(capacity), SIZE / 512);
@@ -339,7 +339,7 @@ fn impossible_configurations_are_refused_with_the_reason() {
 
 #[test]
 fn a_limited_disk_slows_down_and_loses_nothing() {
-    for engine in [Engine::Sync, Engine::Auto] {
+    for engine in [EngineKind::Threads, EngineKind::Auto] {
         let limits = crate::virtio::rate_limiter::Limits {
             bytes_per_second: std::num::NonZeroU64::new(10 << 20),
             ..Default::default()
@@ -414,10 +414,10 @@ fn where_io_uring_is_forbidden_plain_system_calls_do() {
     let story = || {
         forbid_io_uring();
         assert!(matches!(
-            Block::new(config(Engine::Uring), raw(&disk())),
+            Block::new(config(EngineKind::IoUring), raw(&disk())),
             Err(BlockError::Uring(_))
         ));
-        let mut harness = Harness::new(Block::new(config(Engine::Auto), raw(&disk())).unwrap(), FLUSH);
+        let mut harness = Harness::new(Block::new(config(EngineKind::Auto), raw(&disk())).unwrap(), FLUSH);
         assert_eq!(write(&mut harness, 1, vec![3; 512]), 0);
         assert_eq!(
             harness.request(0, &[header(0, 1), Part::Write(513)]).1[..512],

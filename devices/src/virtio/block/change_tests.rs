@@ -148,7 +148,7 @@ fn a_driver_turns_the_write_cache_off_and_a_reset_turns_it_on() {
 
 #[test]
 fn an_image_is_a_disk_with_each_engine() {
-    for engine in [Engine::Auto, Engine::Sync] {
+    for engine in [EngineKind::Auto, EngineKind::Threads] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk.qcow2");
         std::fs::write(folder.path().join("base.raw"), vec![3; SIZE as usize]).unwrap();

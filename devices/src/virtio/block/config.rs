@@ -24,15 +24,15 @@ pub(super) const WRITEBACK: usize = 32;
 
 /// How requests reach the host's kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Engine {
-    /// io_uring where the host allows it, plain system calls otherwise.
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// io_uring where the host allows it, threads otherwise.
     #[default]
     Auto,
     /// io_uring, or no device.
-    Uring,
-    /// Plain system calls on the device's thread.
-    Sync,
+    IoUring,
+    /// Plain system calls on a few threads of the disk's own.
+    Threads,
 }
 
 /// What the user asked for.
@@ -44,7 +44,7 @@ pub struct Config {
     /// Whether writes are refused.
     pub read_only: bool,
     /// How requests reach the host's kernel.
-    pub engine: Engine,
+    pub engine: EngineKind,
     /// Number of queues, 1 to 32. Each has a thread of its own, but one thread serves all queues of an image.
     pub queues: u16,
     /// How much the guest may do.
@@ -56,7 +56,7 @@ impl Default for Config {
         Self {
             serial: String::new(),
             read_only: false,
-            engine: Engine::Auto,
+            engine: EngineKind::Auto,
             queues: 1,
             limits: Limits::default(),
         }
@@ -111,8 +111,11 @@ pub enum BlockError {
     #[error("cannot get a timer for the disk's limits")]
     Timer(#[source] io::Error),
     /// io_uring was asked for by name.
-    #[error("io_uring cannot be used on this host; choose the engine \"sync\" or \"auto\"")]
+    #[error("io_uring cannot be used on this host; choose the engine \"threads\" or \"auto\"")]
     Uring(#[source] io::Error),
+    /// No event descriptor for what has completed.
+    #[error("cannot get an event descriptor for the disk's requests")]
+    Event(#[source] io::Error),
 }
 
 /// The configuration space (§5.2.4).

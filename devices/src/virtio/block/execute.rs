@@ -1,11 +1,11 @@
-//! Carries requests out: by the ring where there is one, here otherwise.
+//! Carries requests out: takes them apart, has the engine move their pieces, and tells the driver how they ended.
 
 use super::Block;
 use super::disk::Next;
+use super::engine::Call;
 use super::file::cannot_erase;
 use super::in_flight::{InFlight, Transfer, Work};
 use super::request::{Operation, Request, SERIAL_LEN, Status};
-use super::uring::Uring;
 use crate::virtio::queue::Queue;
 use crate::virtio::worker::Io;
 use std::io;
@@ -18,7 +18,7 @@ enum Step {
     Again,
     /// Another request has to end first.
     Wait,
-    /// The ring has it, if there is one.
+    /// The engine is to do what comes next.
     Submit,
     /// It has ended.
     End(Result<(), Status>),
@@ -81,13 +81,7 @@ impl Block {
                 Step::Again => {}
                 Step::Wait => return self.slots.wait(request),
                 Step::End(result) => return self.complete(request, result, io),
-                Step::Submit if self.uring.is_some() => return self.submit(request, io),
-                Step::Submit => {
-                    let result = self.run(&request.work);
-                    if let Some(result) = self.advance(&mut request, result) {
-                        return self.complete(request, result, io);
-                    }
-                }
+                Step::Submit => return self.submit(request, io),
             }
         }
     }
@@ -153,7 +147,7 @@ impl Block {
         Ok(Ok(()))
     }
 
-    /// Gives work to the ring.
+    /// Gives work to the engine.
     fn submit(&mut self, request: InFlight, io: &mut Io) {
         let durable = self.write_through();
         let token = match self.slots.insert(request) {
@@ -161,31 +155,30 @@ impl Block {
             // The caller has made sure that there is a slot.
             Err(request) => return self.fail(*request, io),
         };
-        let (Some(request), Some(uring)) = (self.slots.get(token), self.uring.as_mut()) else {
+        let Some(request) = self.slots.get(token) else {
             return;
         };
-        let number = match &request.work {
+        let (file, call) = match &request.work {
             Work::Transfer(Transfer {
-                piece: Some(piece), ..
-            }) => piece.file,
-            _ => 0,
-        };
-        let pushed = match (self.disk.files().get(number), &request.work) {
-            (None, _) => Err(io::ErrorKind::NotFound.into()),
-            (
-                Some(file),
-                Work::Transfer(Transfer {
-                    write,
-                    piece: Some(piece),
-                    ..
-                }),
-            ) => {
-                let fd = file.fd_for(&piece.iovecs, piece.offset);
-                // SAFETY: the slot keeps vectors and memory map until the request has completed.
-                unsafe { uring.push_transfer(token, fd, *write, &piece.iovecs, piece.offset, durable) }
+                write,
+                piece: Some(piece),
+                ..
+            }) => {
+                let call = Call::Transfer {
+                    write: *write,
+                    iovecs: &piece.iovecs,
+                    offset: piece.offset,
+                    durable,
+                };
+                (piece.file, call)
             }
-            (Some(file), Work::Erase(erase, bytes)) => uring.push_erase(token, file.fd(), *erase, bytes),
-            (Some(file), _) => uring.push_flush(token, file.fd()),
+            Work::Erase(erase, bytes) => (0, Call::Erase(*erase, bytes)),
+            _ => (0, Call::Flush),
+        };
+        let pushed = match self.disk.files().get(file) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            // SAFETY: the slot keeps vectors and memory map until the call has completed.
+            Some(file) => unsafe { self.engine.push(token, file, call) },
         };
         if pushed.is_err()
             && let Some(request) = self.slots.remove(token)
@@ -198,25 +191,6 @@ impl Block {
         let error = io::Error::from(io::ErrorKind::ResourceBusy);
         let result = self.advance(&mut request, Err(error));
         self.complete(request, result.unwrap_or(Err(Status::IoError)), io);
-    }
-
-    /// Does the work on this thread.
-    fn run(&self, work: &Work) -> io::Result<usize> {
-        let file = |index| self.disk.files().get(index).ok_or(io::ErrorKind::NotFound);
-        match work {
-            Work::Transfer(Transfer {
-                write,
-                piece: Some(piece),
-                ..
-            }) => {
-                // SAFETY: the request holds the memory map that the vectors point into.
-                unsafe {
-                    file(piece.file)?.transfer(*write, &piece.iovecs, piece.offset, self.write_through())
-                }
-            }
-            Work::Erase(erase, bytes) => file(0)?.erase(*erase, bytes).map(|()| 0),
-            _ => file(0)?.flush().map(|()| 0),
-        }
     }
 
     /// Takes the result of a system call into account. Returns how the request ended, or nothing if it must go on.
@@ -234,6 +208,7 @@ impl Block {
             Err(error) => {
                 if let Work::Erase(erase, bytes) = &request.work
                     && cannot_erase(&error)
+                    && !self.abandoned
                     && let Some(file) = self.disk.own_file()
                 {
                     let result = file.erase_by_hand(*erase, bytes);
@@ -315,28 +290,44 @@ impl Block {
         }
     }
 
-    /// Completes what the ring has done.
+    /// Completes what the engine has done.
     pub(super) fn reap(&mut self, io: &mut Io) {
-        let completions = self.uring.as_mut().map(Uring::completions);
-        for (token, result) in completions.unwrap_or_default() {
+        for (token, result) in self.engine.completions() {
             let Some(mut request) = self.slots.remove(token) else {
                 continue;
             };
-            match self.advance(&mut request, result) {
+            let result = self.advance(&mut request, result);
+            if self.abandoned {
+                self.give_up(request, result.is_none());
+                continue;
+            }
+            match result {
                 Some(result) => self.complete(request, result, io),
                 None => self.proceed(request, io),
             }
         }
         for request in self.slots.take_waiting() {
-            self.proceed(request, io);
+            match self.abandoned {
+                true => self.give_up(request, false),
+                false => self.proceed(request, io),
+            }
         }
         io.queues.iter_mut().for_each(Queue::signal);
     }
 
+    /// Forgets a request that nobody waits for any more.
+    fn give_up(&mut self, mut request: InFlight, unfinished: bool) {
+        if unfinished {
+            // An image takes back the clusters that it was about to fill.
+            let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
+            let _ = self.advance(&mut request, Err(cancelled));
+        }
+        self.metrics.abandoned.increment();
+    }
+
     /// Gives the kernel what was queued.
     pub(super) fn flush_submissions(&mut self, io: &mut Io) {
-        let Some(uring) = self.uring.as_mut() else { return };
-        match uring.submit() {
+        match self.engine.submit() {
             Ok(true) => {}
             // The kernel is short of something for the moment; come back by way of the event loop.
             Ok(false) => io.queues.iter().take(1).for_each(|queue| queue.wake_again()),

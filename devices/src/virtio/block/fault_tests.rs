@@ -12,13 +12,13 @@ fn header(kind: u32, sector: u64) -> Part {
     Part::Read([&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat())
 }
 
-fn with_each_engine(story: impl Fn(Engine)) {
-    for engine in [Engine::Auto, Engine::Sync] {
+fn with_each_engine(story: impl Fn(EngineKind)) {
+    for engine in [EngineKind::Auto, EngineKind::Threads] {
         story(engine);
     }
 }
 
-fn device(engine: Engine, file: File) -> Harness {
+fn device(engine: EngineKind, file: File) -> Harness {
     let config = Config {
         engine,
         ..Config::default()

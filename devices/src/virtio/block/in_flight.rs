@@ -130,6 +130,12 @@ impl Slots {
         }
     }
 
+    /// The numbers of all that are in flight.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u64> {
+        let taken = self.slots.iter().zip(0..).filter(|(slot, _)| slot.is_some());
+        taken.map(|(_, token)| token)
+    }
+
     pub(super) fn get(&self, token: u64) -> Option<&InFlight> {
         self.slots.get(usize::try_from(token).ok()?)?.as_ref()
     }

@@ -31,6 +31,8 @@ pub struct BlockMetrics {
     pub zeroings: Counter,
     /// Requests that ended with an error.
     pub failures: Counter,
+    /// Requests that were given up because the driver had reset the device.
+    pub abandoned: Counter,
     /// Times that requests had to wait because of the limits.
     pub throttled: Counter,
 }

@@ -1,19 +1,20 @@
 //! The block device (virtio 1.3 §5.2) on a raw file, a host block device or an image.
 //!
 //! Requests are parsed and checked in [`request`]; [`disk`] says which bytes of which file they are about, and
-//! [`execute`] has them moved, by io_uring ([`uring`]) or, where that is missing or forbidden, by plain system calls on
-//! the device's thread. Each queue of a raw disk has a thread and a ring of its own; an image has one for all, because of
-//! its tables. A flush is a true `fdatasync`; a driver that does without flushes, or turns the write cache off, gets
+//! [`execute`] has them moved by an [`engine`]: io_uring or, where that is missing or forbidden, a few threads. Each queue
+//! of a raw disk has a worker of its own; an image has one for all, because of its tables. A flush is a true `fdatasync`; a driver that does without flushes, or turns the write cache off, gets
 //! durable writes instead (§5.2.5.2).
 
 mod config;
 mod disk;
+mod engine;
 mod execute;
 mod file;
 mod in_flight;
 mod metrics;
 pub mod qcow2;
 pub mod request;
+mod threads;
 mod uring;
 
 use crate::metrics::Metrics;
@@ -21,8 +22,8 @@ use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::rate_limiter::RateLimiter;
 use crate::virtio::update::{UpdateError, UpdateResult, parse};
-use crate::virtio::worker::{Backend, Io};
-pub use config::{BlockError, Config, Engine, QUEUES_MAX, State, Update};
+use crate::virtio::worker::{Backend, Io, ThreadHook};
+pub use config::{BlockError, Config, EngineKind, QUEUES_MAX, State, Update};
 pub use disk::{DiskFile, Format};
 pub use file::HostFile;
 pub use metrics::BlockMetrics;
@@ -30,18 +31,18 @@ pub use request::SERIAL_LEN;
 
 use config::{CAPACITY, QUEUE_SIZE, WRITEBACK, config_space};
 use disk::Disk;
+use engine::{DEPTH, Engine};
 use in_flight::Slots;
 use request::{Request, SECTOR};
 use std::io;
 use std::sync::Arc;
-use uring::Uring;
 use virtio_bindings::virtio_blk as spec;
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::epoll::EventSet;
 
 /// Requests taken from one queue before other events get a turn.
 const BUDGET: usize = 128;
-/// Token of the ring's descriptor.
+/// Token of the engine's descriptor.
 const TOKEN_COMPLETED: u32 = 0;
 /// Token of the limiter's descriptor.
 const TOKEN_LIMITER: u32 = 1;
@@ -50,13 +51,15 @@ const TOKEN_LIMITER: u32 = 1;
 pub struct Block {
     config: Config,
     disk: Disk,
-    uring: Option<Uring>,
+    engine: Engine,
     slots: Slots,
     space: Arc<ConfigSpace>,
     metrics: Arc<BlockMetrics>,
     /// How the driver turns the write cache on and off.
     cache: Cache,
     limiter: RateLimiter,
+    /// The driver has reset the device and waits for no request.
+    abandoned: bool,
     /// Queues that have requests for which there was no slot, or that have used up their limits.
     stalled: u32,
     siblings: Vec<Block>,
@@ -88,13 +91,14 @@ impl Block {
         let disk = Disk::new(files, !config.read_only)?;
         let mut block = Self {
             space: Arc::new(config_space(&config, &disk)),
-            slots: Slots::new(uring::DEPTH),
+            slots: Slots::new(DEPTH),
             limiter: RateLimiter::adjustable(config.limits).map_err(BlockError::Timer)?,
-            uring: ring(config.engine)?,
+            engine: Engine::new(config.engine)?,
             config,
             disk,
             metrics: Arc::default(),
             cache: Cache::Unknown,
+            abandoned: false,
             stalled: 0,
             siblings: Vec::new(),
         };
@@ -124,13 +128,14 @@ impl Block {
         };
         Ok(Some(Self {
             space: self.space.clone(),
-            slots: Slots::new(uring::DEPTH),
+            slots: Slots::new(DEPTH),
             limiter: self.limiter.share().map_err(BlockError::Timer)?,
-            uring: ring(self.config.engine)?,
+            engine: self.engine.sibling(self.config.engine)?,
             config: self.config.clone(),
             disk,
             metrics: self.metrics.clone(),
             cache: Cache::Unknown,
+            abandoned: false,
             stalled: 0,
             siblings: Vec::new(),
         }))
@@ -182,18 +187,6 @@ impl Block {
     }
 }
 
-fn ring(engine: Engine) -> Result<Option<Uring>, BlockError> {
-    match (engine, Uring::new()) {
-        (Engine::Sync, _) => Ok(None),
-        (_, Ok(ring)) => Ok(Some(ring)),
-        (Engine::Uring, Err(error)) => Err(BlockError::Uring(error)),
-        (Engine::Auto, Err(error)) => {
-            tracing::debug!(%error, "no io_uring, disk uses plain system calls");
-            Ok(None)
-        }
-    }
-}
-
 impl Backend for Block {
     type State = State;
 
@@ -225,6 +218,10 @@ impl Backend for Block {
         if self.disk.is_raw() { usize::from(queue) } else { 0 }
     }
 
+    fn prepare(&mut self, hook: &ThreadHook) -> io::Result<()> {
+        self.engine.prepare(hook)
+    }
+
     fn start(&mut self, io: &mut Io) -> io::Result<()> {
         let flush = io.has_feature(spec::VIRTIO_BLK_F_FLUSH);
         let field = io.has_feature(spec::VIRTIO_BLK_F_CONFIG_WCE);
@@ -239,10 +236,7 @@ impl Backend for Block {
         };
         self.stalled = 0;
         io.add(self.limiter.fd(), TOKEN_LIMITER, EventSet::IN)?;
-        match &self.uring {
-            Some(uring) => io.add(uring.completed_fd(), TOKEN_COMPLETED, EventSet::IN),
-            None => Ok(()),
-        }
+        io.add(self.engine.completed_fd(), TOKEN_COMPLETED, EventSet::IN)
     }
 
     fn queue_ready(&mut self, index: usize, io: &mut Io) {
@@ -302,6 +296,9 @@ impl Backend for Block {
         }
         self.reap(io);
         self.flush_submissions(io);
+        if io.is_stopping() {
+            return;
+        }
         let stalled = std::mem::take(&mut self.stalled);
         for index in 0..io.queues.len() {
             if stalled & 1 << index != 0 {
@@ -310,15 +307,18 @@ impl Backend for Block {
         }
     }
 
-    fn quiesce(&mut self, io: &mut Io) {
-        while !self.slots.is_empty() {
-            if let Some(Err(error)) = self.uring.as_mut().map(Uring::wait) {
-                // Requests whose end is unknown keep their memory map alive in the slots, so this is safe, but lost.
-                tracing::error!(%error, "disk cannot wait for its requests");
-                return;
-            }
-            self.reap(io);
-        }
+    fn is_busy(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    fn abandon(&mut self, io: &mut Io) {
+        self.abandoned = true;
+        self.engine.cancel(self.slots.tokens());
+        self.reap(io);
+        self.flush_submissions(io);
+    }
+
+    fn quiesce(&mut self, _io: &mut Io) {
         // Not asked for by the driver, but whoever copies the image next shall find it in order.
         if self.disk.needs_write_back()
             && let Err(error) = self.disk.write_back()
@@ -341,6 +341,7 @@ impl Backend for Block {
 
     fn reset(&mut self) {
         self.cache = Cache::Unknown;
+        self.abandoned = false;
         self.space.update(WRITEBACK, &[1]);
     }
 
@@ -362,3 +363,6 @@ mod change_tests;
 
 #[cfg(test)]
 mod fault_tests;
+
+#[cfg(test)]
+mod hang_tests;

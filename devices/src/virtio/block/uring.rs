@@ -4,17 +4,17 @@
 //! seccomp filters do not see what a ring is asked to do. Files are not registered with it: that saves little, and the
 //! kernel would keep them, locks included, for a while after the end.
 
-use super::file::Erase;
+use super::engine::{Call, Completion, DEPTH};
+use super::file::HostFile;
 use io_uring::register::Restriction;
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-/// Requests in flight at once.
-pub(super) const DEPTH: u32 = 128;
+/// The token of a cancellation, whose own end is of no interest.
+const NO_CALL: u64 = u64::MAX;
 
 /// Threads of the kernel for requests that would block (flushes, reads of what is not cached), of each of its two kinds.
 const THREADS_MAX: u32 = 8;
@@ -41,6 +41,7 @@ impl Uring {
             Restriction::sqe_op(opcode::Writev::CODE),
             Restriction::sqe_op(opcode::Fsync::CODE),
             Restriction::sqe_op(opcode::Fallocate::CODE),
+            Restriction::sqe_op(opcode::AsyncCancel::CODE),
         ];
         submitter.register_restrictions(&mut allowed)?;
         submitter.register_enable_rings()?;
@@ -66,67 +67,61 @@ impl Uring {
         self.completed.as_raw_fd()
     }
 
-    /// Queues a read or write.
+    /// Queues a call.
     ///
     /// # Safety
     ///
-    /// `iovecs` and the memory they name must stay as they are until the request has completed.
-    pub(super) unsafe fn push_transfer(
-        &mut self,
-        token: u64,
-        fd: RawFd,
-        write: bool,
-        iovecs: &[libc::iovec],
-        offset: u64,
-        durable: bool,
-    ) -> io::Result<()> {
-        let count = iovecs.len() as u32;
-        let entry = match write {
-            true => {
+    /// Vectors and the memory they name must stay as they are until the call has completed.
+    pub(super) unsafe fn push(&mut self, token: u64, file: &HostFile, call: Call<'_>) -> io::Result<()> {
+        let entry = match call {
+            Call::Transfer {
+                write,
+                iovecs,
+                offset,
+                durable,
+            } => {
+                let fd = Fd(file.fd_for(iovecs, offset));
+                let count = iovecs.len() as u32;
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
-                opcode::Writev::new(Fd(fd), iovecs.as_ptr(), count)
-                    .offset(offset)
-                    .rw_flags(flags)
-                    .build()
+                match write {
+                    true => opcode::Writev::new(fd, iovecs.as_ptr(), count)
+                        .offset(offset)
+                        .rw_flags(flags)
+                        .build(),
+                    false => opcode::Readv::new(fd, iovecs.as_ptr(), count)
+                        .offset(offset)
+                        .build(),
+                }
             }
-            false => opcode::Readv::new(Fd(fd), iovecs.as_ptr(), count)
-                .offset(offset)
+            Call::Flush => opcode::Fsync::new(Fd(file.fd()))
+                .flags(FsyncFlags::DATASYNC)
+                .build(),
+            Call::Erase(erase, bytes) => opcode::Fallocate::new(Fd(file.fd()), bytes.end - bytes.start)
+                .offset(bytes.start)
+                .mode(erase.mode())
                 .build(),
         };
-        self.push(token, entry)
+        self.add(token, &entry)
     }
 
-    /// Queues a flush.
-    pub(super) fn push_flush(&mut self, token: u64, fd: RawFd) -> io::Result<()> {
-        self.push(
-            token,
-            opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build(),
-        )
-    }
-
-    /// Queues an erasure.
-    pub(super) fn push_erase(
-        &mut self,
-        token: u64,
-        fd: RawFd,
-        erase: Erase,
-        bytes: &Range<u64>,
-    ) -> io::Result<()> {
-        let len = bytes.end - bytes.start;
-        let entry = opcode::Fallocate::new(Fd(fd), len)
-            .offset(bytes.start)
-            .mode(erase.mode())
-            .build();
-        self.push(token, entry)
-    }
-
-    fn push(&mut self, token: u64, entry: squeue::Entry) -> io::Result<()> {
-        let entry = entry.user_data(token);
+    fn add(&mut self, token: u64, entry: &squeue::Entry) -> io::Result<()> {
+        let entry = entry.clone().user_data(token);
         // SAFETY: what the entry points to lives until completion; the callers' contracts say so.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         self.unsubmitted = true;
         // Cannot be full as long as no more than DEPTH requests are in flight.
         pushed.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))
+    }
+
+    /// Has calls end early, as far as the kernel can. Those that it has not begun do; others may go on.
+    pub(super) fn cancel(&mut self, tokens: impl Iterator<Item = u64>) {
+        for token in tokens {
+            let entry = opcode::AsyncCancel::new(token).build();
+            // What is not cancelled ends by itself, so nothing is lost when the ring takes no more.
+            if self.add(NO_CALL, &entry).is_err() && self.submit().is_ok_and(|taken| taken) {
+                let _ = self.add(NO_CALL, &entry);
+            }
+        }
     }
 
     /// Gives the kernel what was queued. Returns false if it took nothing for now, and has to be asked again.
@@ -144,17 +139,7 @@ impl Uring {
         }
     }
 
-    /// Waits until at least one request has completed.
-    pub(super) fn wait(&mut self) -> io::Result<()> {
-        match self.ring.submit_and_wait(1) {
-            Ok(_) => Ok(()),
-            Err(error) if is_temporary(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The requests that have completed since the last call: their tokens and results as of a system call.
-    pub(super) fn completions(&mut self) -> Vec<(u64, io::Result<usize>)> {
+    pub(super) fn completions(&mut self) -> Vec<Completion> {
         // Fails when it is not signalled, and then there is nothing to clear.
         let _ = self.completed.read();
         self.ring

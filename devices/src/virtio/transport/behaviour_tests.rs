@@ -14,7 +14,7 @@ use crate::virtio::update::UpdateResult;
 use crate::virtio::worker::{Backend, Io, ThreadHook, Virtio};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// A device of two queues. It answers the second queue's requests at once and keeps those of the first until the second
@@ -23,6 +23,8 @@ struct Keeper {
     space: Arc<ConfigSpace>,
     starts: Arc<AtomicU32>,
     kept: Vec<u16>,
+    /// Does not stop as long as this is set.
+    stuck: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -72,6 +74,9 @@ impl Backend for Keeper {
     }
 
     fn quiesce(&mut self, io: &mut Io) {
+        while self.stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         self.release(io);
     }
 
@@ -244,6 +249,7 @@ struct Setup {
     starts: Arc<AtomicU32>,
     /// Ends of workers' threads.
     threads: Arc<()>,
+    stuck: Arc<AtomicBool>,
 }
 
 /// The same device behind each transport.
@@ -251,10 +257,12 @@ fn setups() -> [Setup; 2] {
     [true, false].map(|pci| {
         let guest = Guest::new();
         let (starts, threads) = (Arc::<AtomicU32>::default(), Arc::new(()));
+        let stuck = Arc::<AtomicBool>::default();
         let keeper = Keeper {
             space: Arc::new(ConfigSpace::new(b"old".to_vec())),
             starts: starts.clone(),
             kept: Vec::new(),
+            stuck: stuck.clone(),
         };
         thread_local! {
             static ALIVE: std::cell::RefCell<Option<Arc<()>>> = const { std::cell::RefCell::new(None) };
@@ -288,6 +296,7 @@ fn setups() -> [Setup; 2] {
             transport,
             starts,
             threads,
+            stuck,
         }
     })
 }
@@ -437,6 +446,36 @@ fn resets_at_any_moment_leave_no_thread_behind() {
         let mut queues = setup.drive();
         setup.ask(&mut queues);
         assert_eq!(Arc::strong_count(&setup.threads), 3);
+    }
+}
+
+#[test]
+fn a_reset_that_lasts_is_seen_by_its_driver_and_ends() {
+    let [mut pci, mut mmio] = setups();
+    pci.drive();
+    pci.stuck.store(true, Ordering::SeqCst);
+    pci.set_status(0);
+    for _ in 0..3 {
+        // Until it is done there is nothing to be set up.
+        pci.set_status(ACKNOWLEDGE);
+        assert_eq!(pci.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    }
+    pci.stuck.store(false, Ordering::SeqCst);
+    wait(|| pci.status() == 0);
+    // Drivers of the other transport do not look.
+    mmio.drive();
+    mmio.stuck.store(true, Ordering::SeqCst);
+    let stuck = mmio.stuck.clone();
+    let end = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        stuck.store(false, Ordering::SeqCst);
+    });
+    mmio.set_status(0);
+    assert!(!mmio.stuck.load(Ordering::SeqCst));
+    end.join().unwrap();
+    for mut setup in [pci, mmio] {
+        let mut queues = setup.drive();
+        setup.ask(&mut queues);
     }
 }
 

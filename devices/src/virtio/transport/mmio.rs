@@ -1,5 +1,8 @@
 //! Virtio over MMIO, version 2 (virtio 1.3 §4.2): one page of registers and one interrupt line per device. Smaller and
 //! faster to set up than PCI, at the price of discovery by command line or ACPI.
+//!
+//! Drivers take a reset for done when they have written it (Linux does not read the status afterwards, as it does with
+//! PCI), and use the memory of their requests for something else. So that write lasts as long as the reset.
 
 use super::registers::{NeedsReset, QueueAddress, Registers, RegistersState};
 use super::{Machine, TransportError};
@@ -10,6 +13,10 @@ use crate::virtio::update::Pending;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How often a reset is looked after that is not done at once.
+const RESET_POLL: Duration = Duration::from_millis(1);
 
 /// Bytes of address space that a device takes.
 pub const SIZE: u64 = 0x1000;
@@ -174,8 +181,8 @@ impl VirtioMmio {
         self.registers.device_mut().resume()
     }
 
-    fn read_register(&self, offset: u64) -> u32 {
-        let registers = &self.registers;
+    fn read_register(&mut self, offset: u64) -> u32 {
+        let registers = &mut self.registers;
         match offset {
             register::MAGIC => MAGIC,
             register::VERSION => 2,
@@ -209,6 +216,9 @@ impl VirtioMmio {
             }
             register::STATUS => {
                 if registers.write_status(value as u8) {
+                    while registers.is_resetting() {
+                        std::thread::sleep(RESET_POLL);
+                    }
                     self.interrupt.status.store(0, Ordering::SeqCst);
                 }
             }

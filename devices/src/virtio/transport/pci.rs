@@ -270,7 +270,7 @@ impl VirtioPci {
             .get(usize::from(self.registers.queue_select()))
     }
 
-    fn read_common(&self, offset: u64) -> u32 {
+    fn read_common(&mut self, offset: u64) -> u32 {
         let registers = &self.registers;
         let half = |which, high| (registers.queue_address(which) >> if high { 32 } else { 0 }) as u32;
         match offset {
@@ -280,7 +280,7 @@ impl VirtioPci {
             common::DRIVER_FEATURE => registers.accepted_features(),
             common::CONFIG_VECTOR => u32::from(self.interrupt.config_vector.load(Ordering::Acquire)),
             common::QUEUE_COUNT => u32::from(registers.queue_count()),
-            common::STATUS => u32::from(registers.status()),
+            common::STATUS => u32::from(self.registers.status()),
             // Eight bits wide.
             common::CONFIG_GENERATION => registers.device().config().generation() & 0xff,
             common::QUEUE_SELECT => u32::from(registers.queue_select()),

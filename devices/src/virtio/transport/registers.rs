@@ -2,7 +2,7 @@
 //! set-up, activation and reset (§3.1). A transport translates its own register layout to these calls.
 
 use super::{Machine, TransportError};
-use crate::virtio::device::{Activation, Interrupt, VirtioDevice};
+use crate::virtio::device::{Activation, Interrupt, Reset, VirtioDevice};
 use crate::virtio::queue::{Queue, QueueState};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -80,6 +80,8 @@ pub struct Registers {
     machine: Machine,
     interrupt: Arc<dyn Interrupt>,
     needs_reset: NeedsReset,
+    /// The driver has asked for a reset that is not done yet.
+    resetting: bool,
     status: u8,
     driver_features: u64,
     device_features_select: u32,
@@ -118,6 +120,7 @@ impl Registers {
             machine,
             interrupt,
             needs_reset,
+            resetting: false,
             status: 0,
             driver_features: 0,
             device_features_select: 0,
@@ -197,8 +200,9 @@ impl Registers {
         self.driver_features_select = half;
     }
 
-    /// The device status.
-    pub fn status(&self) -> u8 {
+    /// The device status. As long as a reset is not done it stays what it was, which is not 0 (§2.4.1).
+    pub fn status(&mut self) -> u8 {
+        self.is_resetting();
         match self.needs_reset.load(Ordering::Acquire) {
             true => self.status | status::NEEDS_RESET,
             false => self.status,
@@ -210,6 +214,9 @@ impl Registers {
         if new == 0 {
             self.reset();
             return true;
+        }
+        if self.is_resetting() {
+            return false;
         }
         // Only a reset clears bits (§2.1.1), and NEEDS_RESET is ours.
         let added = new & !self.status & !status::NEEDS_RESET;
@@ -276,8 +283,18 @@ impl Registers {
 
     /// Back to the beginning, at any moment (§2.4).
     pub fn reset(&mut self) {
-        self.device.reset();
-        self.clear();
+        self.resetting = self.device.reset() == Reset::Pending;
+        if !self.resetting {
+            self.clear();
+        }
+    }
+
+    /// Whether a reset has still to wait for requests that the host's kernel or a back end has.
+    pub fn is_resetting(&mut self) -> bool {
+        if self.resetting {
+            self.reset();
+        }
+        self.resetting
     }
 
     /// All registers as they are at the beginning.

@@ -20,6 +20,7 @@ pub struct Io {
     /// Features that were agreed on.
     pub features: u64,
     pub(super) epoll: Epoll,
+    pub(super) stopping: bool,
 }
 
 impl Io {
@@ -76,6 +77,11 @@ impl Io {
             }
         }
         queue.signal();
+    }
+
+    /// Whether the worker is about to stop: nothing is taken from the queues any more.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Whether driver and device agreed on the feature with this bit number.

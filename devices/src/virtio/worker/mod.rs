@@ -83,6 +83,11 @@ pub trait Backend: Send + 'static {
     fn interrupter(&self) -> Option<Interrupter> {
         None
     }
+    /// The worker is about to be started: start further threads of the device, which call the hook first. Called on the thread
+    /// that activates the device, as workers must not start any.
+    fn prepare(&mut self, _hook: &ThreadHook) -> std::io::Result<()> {
+        Ok(())
+    }
     /// The driver is ready (or the device is resumed): register own descriptors with `io`.
     fn start(&mut self, _io: &mut Io) -> std::io::Result<()> {
         Ok(())
@@ -94,8 +99,14 @@ pub trait Backend: Send + 'static {
     fn queue_ready(&mut self, queue: usize, io: &mut Io);
     /// A descriptor registered with this token is ready.
     fn event(&mut self, _token: u32, _events: EventSet, _io: &mut Io) {}
-    /// Finish what is in flight and register nothing any more: the loop is about to end. Afterwards nothing touches
-    /// guest memory.
+    /// Whether the host's kernel or another thread has requests that may touch guest memory. Their end is an event. A worker that
+    /// shall stop waits for that, and only for that.
+    fn is_busy(&self) -> bool {
+        false
+    }
+    /// The driver has reset the device: give up what is in flight, as far as that can be, and tell the driver nothing more.
+    fn abandon(&mut self, _io: &mut Io) {}
+    /// Register nothing any more: the loop is about to end. Afterwards nothing touches guest memory.
     fn quiesce(&mut self, _io: &mut Io) {}
     /// Change something while the guest runs: the document came from outside of it ([`parse`](super::update::parse) reads
     /// it). `io` is missing while the driver has not activated the device; with it, the driver can be told. Called on the
@@ -115,3 +126,6 @@ pub trait Backend: Send + 'static {
 #[cfg(test)]
 #[path = "worker_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod stop_tests;

@@ -1,15 +1,31 @@
-//! A device's phases: idle, running, paused. The same for all devices, whatever number of threads they have.
+//! A device's phases: idle, running, paused, and resetting while somebody else still has its requests. The same for all
+//! devices, whatever number of threads they have.
+//!
+//! Whoever stops a device (a vCPU with a reset, the control thread with a pause) waits for its workers, but not for ever: a
+//! worker may be stuck in a system call on a file that hangs, or wait for the kernel to end such requests. A reset then
+//! goes on by itself, and the workers keep what the requests need until they have ended.
 
 use super::thread::{Runner, Worker};
 use super::{Backend, Io, ThreadHook};
 use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
-use crate::virtio::device::{Activation, DeviceError, DeviceType, VirtioDevice};
+use crate::virtio::device::{Activation, DeviceError, DeviceType, Reset, VirtioDevice};
 use crate::virtio::queue::QueueState;
-use crate::virtio::update::{Pending, UpdateError};
+use crate::virtio::update::{Pending, Stop, UpdateError};
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::Epoll;
+
+/// How long a reset may hold up the vCPU that asks for it. Nearly all requests end sooner, and not all drivers look whether
+/// their reset is done.
+const RESET_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long a pause waits for requests, and a back end has until its worker waits for it no more.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a worker takes to stop that waits for its back end no more.
+const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A group of queues of a running device.
 enum Group<B> {
@@ -26,6 +42,8 @@ enum Phase<B> {
     Running(Vec<Group<B>>, ThreadHook),
     /// Activated, but stopped for the moment.
     Paused(Vec<Runner<B>>, ThreadHook),
+    /// Reset at this time, but somebody still has requests.
+    Resetting(Vec<Group<B>>, Instant),
     /// A worker died by a defect of ours; its backend went with it.
     Dead,
 }
@@ -73,6 +91,13 @@ impl<B: Backend> Virtio<B> {
         }
     }
 
+    fn busy(&self) -> DeviceError {
+        DeviceError::Busy {
+            device: self.device_type,
+            patience: STOP_PATIENCE,
+        }
+    }
+
     /// Starts a thread for each group that has something to do. If one cannot be had, all come back.
     fn start(
         &self,
@@ -87,11 +112,7 @@ impl<B: Backend> Virtio<B> {
                 groups.push(Group::Unused(runner));
                 continue;
             }
-            let mut name = runner.backend.thread_name();
-            if number > 0 {
-                name += &format!("-{number}");
-            }
-            match runner.spawn(name, hook.clone()) {
+            match launch(number, runner, hook) {
                 Ok(worker) => groups.push(Group::Served(worker)),
                 Err((source, runner)) => {
                     groups.push(Group::Unused(runner));
@@ -102,21 +123,84 @@ impl<B: Backend> Virtio<B> {
         match failure {
             None => Ok(groups),
             Some(error) => {
-                let phase = stop(groups).map_or(Phase::Dead, |runners| Phase::Paused(runners, hook.clone()));
+                tell(&groups, Stop::Finish);
+                let phase = join(groups).map_or(Phase::Dead, |runners| Phase::Paused(runners, hook.clone()));
                 Err((error, phase))
             }
         }
     }
+
+    /// Lets workers that were told to stop go on, and starts those again that have stopped.
+    fn go_on(&self, groups: Vec<Group<B>>, hook: ThreadHook) -> Phase<B> {
+        let mut running = Vec::with_capacity(groups.len());
+        for (number, group) in groups.into_iter().enumerate() {
+            let stopped = match group {
+                Group::Served(worker) if !worker.mailbox.go_on() => worker.join(),
+                other => {
+                    running.push(other);
+                    continue;
+                }
+            };
+            let Some(mut runner) = stopped else {
+                return Phase::Dead;
+            };
+            let renewed = runner.renew();
+            let launched = match renewed {
+                Ok(()) => launch(number, runner, &hook),
+                Err(error) => Err((error, runner)),
+            };
+            running.push(match launched {
+                Ok(worker) => Group::Served(worker),
+                Err((error, runner)) => {
+                    tracing::error!(device = ?self.device_type, %error, "worker cannot go on");
+                    runner.io.interrupt.needs_reset();
+                    Group::Unused(runner)
+                }
+            });
+        }
+        Phase::Running(running, hook)
+    }
 }
 
-/// Stops all workers, at the same time. Nothing comes back if one of them has died.
-fn stop<B: Backend>(groups: Vec<Group<B>>) -> Option<Vec<Runner<B>>> {
-    for group in &groups {
-        if let Group::Served(worker) = group {
-            worker.mailbox.stop();
-        }
+/// Starts the thread of a group.
+fn launch<B: Backend>(
+    number: usize,
+    mut runner: Runner<B>,
+    hook: &ThreadHook,
+) -> Result<Worker<B>, (io::Error, Runner<B>)> {
+    if let Err(error) = runner.backend.prepare(hook) {
+        return Err((error, runner));
     }
-    // All are waited for, also after one that has died.
+    let mut name = runner.backend.thread_name();
+    if number > 0 {
+        name += &format!("-{number}");
+    }
+    runner.spawn(name, hook.clone())
+}
+
+fn workers<B>(groups: &[Group<B>]) -> impl Iterator<Item = &Worker<B>> {
+    groups.iter().filter_map(|group| match group {
+        Group::Served(worker) => Some(worker),
+        Group::Unused(_) => None,
+    })
+}
+
+/// Tells all workers to stop.
+fn tell<B>(groups: &[Group<B>], how: Stop) {
+    workers(groups).for_each(|worker| worker.mailbox.stop(how));
+}
+
+/// Waits until all workers have stopped. Returns whether it came to that.
+fn wait<B>(groups: &[Group<B>], patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    workers(groups).all(|worker| {
+        let left = until.saturating_duration_since(Instant::now());
+        worker.mailbox.wait_until_closed(left)
+    })
+}
+
+/// Takes back what all workers have, once they have stopped. Nothing comes back if one of them has died.
+fn join<B: Backend>(groups: Vec<Group<B>>) -> Option<Vec<Runner<B>>> {
     let runners: Vec<_> = groups
         .into_iter()
         .map(|group| match group {
@@ -162,6 +246,7 @@ fn divide<B: Backend>(
                 interrupt: activation.interrupt.clone(),
                 features: activation.features,
                 epoll,
+                stopping: false,
             },
         })
         .collect())
@@ -222,28 +307,55 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         }
     }
 
-    fn reset(&mut self) {
+    fn reset(&mut self) -> Reset {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Running(groups, _) => {
-                stop(groups).map_or(Phase::Dead, |runners| Phase::Idle(backends(runners)))
+                tell(&groups, Stop::Abandon);
+                wait(&groups, RESET_PATIENCE);
+                Phase::Resetting(groups, Instant::now())
             }
             Phase::Paused(runners, _) => Phase::Idle(backends(runners)),
+            other => other,
+        };
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Dead) {
+            Phase::Resetting(groups, since) if !wait(&groups, Duration::ZERO) => {
+                if since.elapsed() > STOP_PATIENCE {
+                    workers(&groups).for_each(Worker::interrupt);
+                }
+                self.phase = Phase::Resetting(groups, since);
+                return Reset::Pending;
+            }
+            Phase::Resetting(groups, _) => {
+                join(groups).map_or(Phase::Dead, |runners| Phase::Idle(backends(runners)))
+            }
             other => other,
         };
         if let Phase::Idle(backends) = &mut self.phase {
             backends.iter_mut().for_each(B::reset);
         }
+        Reset::Done
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Running(groups, hook) => {
-                stop(groups).map_or(Phase::Dead, |runners| Phase::Paused(runners, hook))
+                tell(&groups, Stop::Finish);
+                let mut stopped = wait(&groups, STOP_PATIENCE);
+                if !stopped {
+                    workers(&groups).for_each(Worker::interrupt);
+                    stopped = wait(&groups, INTERRUPTED_PATIENCE);
+                }
+                if !stopped {
+                    self.phase = self.go_on(groups, hook);
+                    return Err(self.busy());
+                }
+                join(groups).map_or(Phase::Dead, |runners| Phase::Paused(runners, hook))
             }
             other => other,
         };
         match self.phase {
             Phase::Dead => Err(self.phase_error("pause", "dead")),
+            Phase::Resetting(..) => Err(self.busy()),
             _ => Ok(()),
         }
     }
@@ -257,13 +369,9 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
             }
         };
         for runner in &mut runners {
-            // A fresh set of descriptors: the old one still has those of the last run.
-            match Epoll::new() {
-                Ok(epoll) => runner.io.epoll = epoll,
-                Err(source) => {
-                    self.phase = Phase::Paused(runners, hook);
-                    return Err(self.start_error(source));
-                }
+            if let Err(source) = runner.renew() {
+                self.phase = Phase::Paused(runners, hook);
+                return Err(self.start_error(source));
             }
         }
         match self.start(runners, &hook) {
@@ -303,7 +411,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
                 Some(backend) => Pending::now(backend.update(update, None)),
                 None => Pending::now(Err(UpdateError::NoAnswer)),
             },
-            Phase::Dead => Pending::now(Err(UpdateError::NoAnswer)),
+            Phase::Resetting(..) | Phase::Dead => Pending::now(Err(UpdateError::NoAnswer)),
         }
     }
 
@@ -311,7 +419,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         let backend = match &self.phase {
             Phase::Idle(backends) => backends.first(),
             Phase::Paused(runners, _) => runners.first().map(|runner| &runner.backend),
-            Phase::Running(..) | Phase::Dead => None,
+            Phase::Running(..) | Phase::Resetting(..) | Phase::Dead => None,
         };
         let Some(backend) = backend else {
             return Err(self.phase_error("save", self.phase.name()));
@@ -343,6 +451,7 @@ impl<B> Phase<B> {
             Phase::Idle(_) => "idle",
             Phase::Running(..) => "running",
             Phase::Paused(..) => "paused",
+            Phase::Resetting(..) => "resetting",
             Phase::Dead => "dead",
         }
     }
@@ -350,6 +459,7 @@ impl<B> Phase<B> {
 
 impl<B: Backend> Drop for Virtio<B> {
     fn drop(&mut self) {
-        self.reset();
+        // Workers that cannot stop yet keep what they have, and drop it when they can.
+        let _ = self.reset();
     }
 }

@@ -12,7 +12,7 @@ mod ring;
 
 use super::registers;
 use crate::memory::{Memory, Ram};
-use crate::virtio::device::{Activation, DeviceType, VirtioDevice};
+use crate::virtio::device::{Activation, DeviceError, DeviceType, Reset, VirtioDevice};
 use crate::virtio::net::features;
 use crate::virtio::queue::{Queue, QueueState};
 use crate::virtio::worker::ThreadHook;
@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -41,6 +42,9 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+
+/// How often a reset is looked after that is not done at once.
+const RESET_POLL: Duration = Duration::from_millis(10);
 
 /// Serves one front end until it disconnects. The device comes back as after a reset, ready for the next front end.
 pub fn serve(
@@ -122,8 +126,16 @@ impl VhostUser {
     }
 
     fn into_device(mut self) -> Box<dyn VirtioDevice> {
-        self.device.reset();
+        self.reset();
         self.device
+    }
+
+    /// Resets the device. A front end is not told of requests that are still in flight, and the memory they are about is the
+    /// guest's, so all that there is to do is to wait for them.
+    fn reset(&mut self) {
+        while self.device.reset() == Reset::Pending {
+            std::thread::sleep(RESET_POLL);
+        }
     }
 
     fn offered(&self) -> u64 {
@@ -156,13 +168,18 @@ impl VhostUser {
         if !self.running.contains(&true) {
             return Ok(());
         }
-        self.device.pause().map_err(failed)?;
+        loop {
+            match self.device.pause() {
+                Err(DeviceError::Busy { .. }) => {}
+                paused => break paused.map_err(failed)?,
+            }
+        }
         for (ring, state) in self.rings.iter_mut().zip(self.device.queue_states()) {
             if state.ready {
                 ring.next_available = state.next_available;
             }
         }
-        self.device.reset();
+        self.reset();
         self.running.fill(false);
         Ok(())
     }
@@ -246,7 +263,7 @@ impl VhostUser {
     }
 
     fn forget_driver(&mut self) {
-        self.device.reset();
+        self.reset();
         self.running.fill(false);
         self.features = 0;
         for ring in &mut self.rings {

@@ -1,0 +1,199 @@
+//! Devices that do not stop when they are told to, because somebody else still has their requests.
+
+use super::*;
+use crate::testing::{Harness, PATIENCE, Part};
+use crate::virtio::device::{DeviceError, Reset};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+/// What a test does with a [`Slow`] device.
+struct Strings {
+    /// The worker hangs, as in a system call.
+    stuck: AtomicBool,
+    /// Requests that somebody else has; the event says that they have ended.
+    away: AtomicUsize,
+    ended: EventFd,
+    abandoned: AtomicBool,
+    resets: AtomicUsize,
+    alive: AtomicBool,
+}
+
+/// A device that gives its requests to somebody else.
+struct Slow {
+    strings: Arc<Strings>,
+    heads: Vec<u16>,
+}
+
+impl Slow {
+    fn new() -> (Self, Arc<Strings>) {
+        let strings = Arc::new(Strings {
+            stuck: AtomicBool::new(false),
+            away: AtomicUsize::new(0),
+            ended: EventFd::new(EFD_NONBLOCK).unwrap(),
+            abandoned: AtomicBool::new(false),
+            resets: AtomicUsize::new(0),
+            alive: AtomicBool::new(true),
+        });
+        let slow = Self {
+            strings: strings.clone(),
+            heads: Vec::new(),
+        };
+        (slow, strings)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.strings.alive.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Backend for Slow {
+    type State = ();
+
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Block
+    }
+
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![16]
+    }
+
+    fn config(&self) -> Arc<ConfigSpace> {
+        Arc::default()
+    }
+
+    fn metrics(&self) -> Arc<dyn Metrics> {
+        Arc::new(())
+    }
+
+    fn start(&mut self, io: &mut Io) -> io::Result<()> {
+        io.add(self.strings.ended.as_raw_fd(), 0, EventSet::IN)
+    }
+
+    fn queue_ready(&mut self, index: usize, io: &mut Io) {
+        while self.strings.stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let queue = &mut io.queues[index];
+        while let Some(chain) = queue.pop() {
+            self.heads.push(chain.head);
+            self.strings.away.fetch_add(1, Ordering::SeqCst);
+        }
+        queue.enable_notification();
+    }
+
+    fn event(&mut self, _token: u32, _events: EventSet, io: &mut Io) {
+        let _ = self.strings.ended.read();
+        self.strings.away.store(0, Ordering::SeqCst);
+        if !self.strings.abandoned.load(Ordering::SeqCst) {
+            self.heads
+                .drain(..)
+                .for_each(|head| io.queues[0].add_used(head, 0));
+            io.queues[0].signal();
+        }
+        self.heads.clear();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.strings.away.load(Ordering::SeqCst) > 0
+    }
+
+    fn abandon(&mut self, _io: &mut Io) {
+        self.strings.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn reset(&mut self) {
+        self.strings.abandoned.store(false, Ordering::SeqCst);
+        self.strings.resets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn save(&self) {}
+}
+
+use std::os::fd::AsRawFd;
+
+/// A device with a request that somebody else has.
+fn busy() -> (Harness, Arc<Strings>) {
+    let (slow, strings) = Slow::new();
+    let mut harness = Harness::new(slow, 0);
+    harness.queues[0].add(&[Part::Write(1)]);
+    harness.queues[0].kick();
+    wait(|| strings.away.load(Ordering::SeqCst) == 1);
+    (harness, strings)
+}
+
+fn wait(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_reset_goes_on_by_itself_until_nobody_has_requests() {
+    let (mut harness, strings) = busy();
+    assert_eq!(harness.device.reset(), Reset::Pending);
+    assert_eq!(harness.device.reset(), Reset::Pending);
+    assert!(matches!(harness.device.pause(), Err(DeviceError::Busy { .. })));
+    assert_eq!(strings.resets.load(Ordering::SeqCst), 0);
+    strings.ended.write(1).unwrap();
+    wait(|| harness.device.reset() == Reset::Done);
+    assert_eq!(strings.resets.load(Ordering::SeqCst), 1);
+    // Of the request the driver has heard nothing more.
+    assert_eq!(harness.queues[0].poll(), None);
+    harness.activate(0);
+    harness.queues[0].add(&[Part::Write(1)]);
+    harness.queues[0].kick();
+    wait(|| strings.away.load(Ordering::SeqCst) == 1);
+    strings.ended.write(1).unwrap();
+    assert!(harness.next_used(0).is_some());
+}
+
+#[test]
+fn a_worker_that_hangs_holds_up_neither_a_reset_nor_the_end_of_its_device() {
+    let (slow, strings) = Slow::new();
+    strings.stuck.store(true, Ordering::SeqCst);
+    let mut harness = Harness::new(slow, 0);
+    assert_eq!(harness.device.reset(), Reset::Pending);
+    drop(harness);
+    assert!(strings.alive.load(Ordering::SeqCst));
+    strings.stuck.store(false, Ordering::SeqCst);
+    wait(|| !strings.alive.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_device_that_cannot_be_paused_goes_on() {
+    let (mut harness, strings) = busy();
+    assert!(matches!(harness.device.pause(), Err(DeviceError::Busy { .. })));
+    // What was added meanwhile is taken, too.
+    harness.queues[0].add(&[Part::Write(1)]);
+    harness.queues[0].kick();
+    wait(|| strings.away.load(Ordering::SeqCst) == 2);
+    strings.ended.write(1).unwrap();
+    for _ in 0..2 {
+        assert!(harness.next_used(0).is_some());
+    }
+    harness.device.pause().unwrap();
+    harness.device.resume().unwrap();
+}
+
+#[test]
+fn a_pause_waits_for_requests_and_takes_no_new_ones() {
+    let (mut harness, strings) = busy();
+    let later = {
+        let strings = strings.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            strings.ended.write(1).unwrap();
+        })
+    };
+    harness.device.pause().unwrap();
+    later.join().unwrap();
+    assert!(harness.queues[0].poll().is_some());
+    harness.queues[0].add(&[Part::Write(1)]);
+    assert_eq!(harness.device.reset(), Reset::Done);
+}
