@@ -19,11 +19,12 @@ use devices::virtio::transport::vhost_user::serve;
 use devices::virtio::worker::ThreadHook;
 use vmm::attach;
 use vmm::config::{NewDevice, VmConfig};
+use vmm::faults;
 use vmm::host_file;
 use vmm::launch::chain;
 use vmm::log::StderrLog;
 use vmm::sandbox::privileges;
-use vmm::sandbox::seccomp::{self, Filters, ThreadKind};
+use vmm::sandbox::seccomp::{Filters, ThreadKind};
 
 /// Wrong command line or device.
 const USAGE: u8 = 2;
@@ -99,7 +100,7 @@ fn run(arguments: &Arguments, config: &VmConfig) -> Result<(), String> {
         .and_then(|()| privileges::drop_all())
         .and_then(|()| privileges::hide());
     dropped.map_err(|error| format!("cannot drop privileges: {error}"))?;
-    let confined = seccomp::install_handler().and_then(|()| filters.install(ThreadKind::BackEnd));
+    let confined = faults::install_handlers().and_then(|()| filters.install(ThreadKind::BackEnd));
     confined.map_err(|error| format!("cannot install the system call filter: {error}"))?;
     let hook: ThreadHook = Arc::new(move |name: &str| filters.install(ThreadKind::DeviceWorker(name)));
     serve_all(&listener, made.into_device(), &hook, arguments.once)

@@ -22,11 +22,12 @@ use crate::console_log::ConsoleLog;
 use crate::control::server::Server;
 use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
 use crate::exit_signal::ExitSignal;
+use crate::faults;
 use crate::host_file;
 use crate::kvm::vcpu;
 use crate::machine::{BuildError, LifeError};
 use crate::process::Process;
-use crate::sandbox::seccomp::{self, Filters, ThreadKind};
+use crate::sandbox::seccomp::{Filters, ThreadKind};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::supervisor::{Parts, Supervisor};
 
@@ -196,7 +197,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     process.sandbox = sandbox.enter((&run_dir.file, run_dir.path.clone()), working)?;
     note_confinement(&mut process, filters);
     let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
-    seccomp::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
+    faults::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
     let device_thread = device_thread
         .start(filters, device_cpus)
         .map_err(StartError::Thread)?;

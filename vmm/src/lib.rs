@@ -29,6 +29,7 @@ pub mod device_manager;
 pub mod events;
 pub mod exit;
 pub mod exit_signal;
+pub mod faults;
 pub mod footprint;
 pub mod generation;
 pub mod host_file;

@@ -32,7 +32,6 @@ pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachE
         engine: disk.engine,
         queues: disk.queues,
         limits: disk.limits,
-        ..Default::default()
     };
     let block = Block::new(device_config, files).map_err(failed("block", &disk.id, path.display()))?;
     Ok(Made::new(&disk.id, "block", block))

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use devices::bus::Bus;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run};
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::failure;
@@ -20,6 +21,7 @@ use crate::config::Numbers;
 use crate::control::state::VcpuMetrics;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
+use crate::faults::MEMORY_LOST;
 use crate::memory::Ram;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
@@ -191,6 +193,10 @@ enum Stop {
     Failed(String),
 }
 
+fn memory_gone() -> Stop {
+    Stop::Failed(format!("KVM finds memory of the guest gone: {MEMORY_LOST}"))
+}
+
 impl Runner {
     /// Runs the guest until something else is wanted or the VM ends.
     fn run(&mut self, fd: &mut VcpuFd) {
@@ -238,13 +244,15 @@ impl Runner {
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
                 count(&self.counters.mmio);
-                claimed(self.context.mmio.read(address, data));
-                None
+                let found = self.context.mmio.read(address, data);
+                claimed(found);
+                self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
                 count(&self.counters.mmio);
-                claimed(self.context.mmio.write(address, data));
-                None
+                let found = self.context.mmio.write(address, data);
+                claimed(found);
+                self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::Intr) => None,
             Ok(VcpuExit::Shutdown) => Some(Stop::Guest(ExitReason::Panic, "triple fault")),
@@ -274,8 +282,15 @@ impl Runner {
             }
             // An application processor that waits for its start-up message was woken by something else.
             Err(error) if error.errno() == libc::EAGAIN => None,
+            Err(error) if error.errno() == libc::EFAULT => Some(memory_gone()),
             Err(error) => Some(Stop::Failed(format!("KVM_RUN fails: {error}"))),
         }
+    }
+
+    /// Memory that KVM cannot reach where it emulates an instruction looks to it like a device's.
+    fn check_unclaimed(&self, address: u64, claimed: bool) -> Option<Stop> {
+        let lost = !claimed && self.context.memory.address_in_range(GuestAddress(address));
+        lost.then(memory_gone)
     }
 
     fn report(&self, fd: &mut VcpuFd, stop: Stop) {

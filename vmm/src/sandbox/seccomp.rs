@@ -3,17 +3,12 @@
 //! A thread that asks for anything else gets SIGSYS. The handler says which call it was on standard error and ends
 //! the VM with that as its reason, so that a missing table entry is a report and not a riddle.
 
-use std::fs::File;
 use std::io;
-use std::sync::{Arc, OnceLock};
 
 use libc::{c_ulong, sock_filter, sock_fprog};
-use nix::unistd::{Pid, getpid, gettid};
-use vmm_sys_util::signal::register_signal_handler;
 
 use super::filters;
-use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
-use crate::exit_signal::ExitSignal;
+use crate::faults;
 
 /// What a thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,32 +78,9 @@ fn install(filter: &'static [sock_filter]) -> io::Result<()> {
     }
 }
 
-struct Reporter {
-    exit: Arc<ExitSignal>,
-    run_dir: File,
-    control_thread: Pid,
-}
-
-static REPORTER: OnceLock<Reporter> = OnceLock::new();
-
-/// Makes refused system calls known. Call on the control thread, before any filter is installed.
-pub fn install_reporter(exit: Arc<ExitSignal>, run_dir: File) -> io::Result<()> {
-    let _ = REPORTER.set(Reporter {
-        exit,
-        run_dir,
-        control_thread: gettid(),
-    });
-    install_handler()
-}
-
-/// The same for a process without a VM: a refused system call ends it.
-pub fn install_handler() -> io::Result<()> {
-    register_signal_handler(libc::SIGSYS, refused).map_err(io::Error::from)
-}
-
 /// SIGSYS is delivered at the refused call, so this runs like an ordinary function in its place: no lock of this
 /// crate or of the allocator is held around a call that any table leaves out.
-extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+pub(crate) extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // `si_syscall` follows three ints, padding and a pointer (sigaction(2)).
     let number = if info.is_null() {
         -1
@@ -117,23 +89,9 @@ extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
         unsafe { info.cast::<i32>().add(6).read() }
     };
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
-    let message = format!(
+    faults::end(format!(
         "system call {number} is not in the filter of thread {thread}; report this, or set sandbox.seccomp to false"
-    );
-    eprintln!("virga-vmm: {message}");
-    let Some(reporter) = REPORTER.get() else {
-        std::process::abort()
-    };
-    let report = ExitReport::new(ExitReason::Error, message);
-    if gettid() == reporter.control_thread || gettid() == getpid() {
-        let _ = write_json_at(&reporter.run_dir, EXIT_FILE, Sync::Yes, &report);
-        // SAFETY: ends the process at once, without running anything that may be in the middle of something.
-        unsafe { libc::_exit(ExitReason::Error.process_status()) };
-    }
-    reporter.exit.raise(report);
-    loop {
-        std::thread::park();
-    }
+    ));
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The filters, on threads of the test.
 
 use super::*;
+use crate::exit::ExitReason;
+use crate::exit_signal::ExitSignal;
 
 #[test]
 fn every_filter_is_small_and_every_thread_has_one() {
@@ -20,7 +22,7 @@ fn every_filter_is_small_and_every_thread_has_one() {
 fn a_filtered_thread_does_its_work_and_what_it_may_not_ends_the_vm_with_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let exit = ExitSignal::new().unwrap();
-    install_reporter(exit.clone(), File::open(folder.path()).unwrap()).unwrap();
+    faults::install_reporter(exit.clone(), std::fs::File::open(folder.path()).unwrap()).unwrap();
     std::thread::Builder::new()
         .name("vcpu7".into())
         .spawn(move || {

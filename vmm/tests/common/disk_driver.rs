@@ -125,17 +125,34 @@ fn descriptor(payload: Payload, index: u64, address: u64, len: u32, flags: u16, 
         .store16(at + 14, next)
 }
 
-/// Puts a request for one sector into the queue (virtio 1.3 §5.2.6).
+/// Kinds of requests (virtio 1.3 §5.2.6).
+pub(crate) const READ: u64 = 0;
+pub(crate) const WRITE_OUT: u64 = 1;
+pub(crate) const FLUSH: u64 = 4;
+
+/// Puts a request to read one sector into the queue, as its first.
 pub(crate) fn read_request(payload: Payload, sector: u64) -> Payload {
+    request(payload, READ, sector, 1)
+}
+
+/// Puts the n-th request into the queue, about one sector. The one before has to be done.
+pub(crate) fn request(payload: Payload, kind: u64, sector: u64, nth: u16) -> Payload {
     let payload = payload
-        .store64(HEADER, 0)
+        .store64(HEADER, kind)
         .store64(HEADER + 8, sector)
         .store8(STATUS, 0xff);
-    let payload = descriptor(payload, 0, HEADER, 16, NEXT, 1);
-    let payload = descriptor(payload, 1, DATA, 512, NEXT | WRITE, 2);
+    let payload = match kind {
+        FLUSH => descriptor(payload, 0, HEADER, 16, NEXT, 2),
+        _ => {
+            let flags = if kind == READ { NEXT | WRITE } else { NEXT };
+            let payload = descriptor(payload, 0, HEADER, 16, NEXT, 1);
+            descriptor(payload, 1, DATA, 512, flags, 2)
+        }
+    };
+    // The ring has 8 entries.
     descriptor(payload, 2, STATUS, 1, WRITE, 0)
-        .store16(AVAILABLE + 4, 0)
-        .store16(AVAILABLE + 2, 1)
+        .store16(AVAILABLE + 4 + 2 * u64::from((nth - 1) % 8), 0)
+        .store16(AVAILABLE + 2, nth)
 }
 
 /// Puts the same request into a packed queue, and waits for its end: AVAIL and USED are set, as the ring was passed no

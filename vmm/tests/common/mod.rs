@@ -5,3 +5,5 @@
 pub(crate) mod disk_driver;
 pub(crate) mod payload;
 pub(crate) mod vm;
+#[path = "../../../devices/src/testing/volume.rs"]
+pub(crate) mod volume;

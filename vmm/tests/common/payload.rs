@@ -82,6 +82,12 @@ impl Payload {
             .raw(&value.to_le_bytes())
     }
 
+    /// Stores a text.
+    pub(crate) fn store_text(self, address: u64, text: &str) -> Self {
+        let bytes = (address..).zip(text.bytes());
+        bytes.fold(self, |payload, (at, byte)| payload.store8(at, byte))
+    }
+
     /// Stores 32 bits at an absolute address.
     pub(crate) fn store32(self, address: u64, value: u32) -> Self {
         self.at(address).raw(&[0xc7, 0x03]).raw(&value.to_le_bytes())
