@@ -162,8 +162,9 @@ fn memory_whose_file_was_cut_short_ends_the_vm_with_a_report_that_says_so() {
     }
     // Touched by the guest, and by the device: its descriptor names a header there.
     let guest = Payload::new().print("up").wait_for_input().store8(TAIL, 1);
-    let device = read_request(FIRST.set_up(Payload::new()), 0).store64(DESCRIPTORS, TAIL);
-    let device = device.print("up").wait_for_input().store16(FIRST.notify(), 0);
+    let prepared = read_request(Payload::new(), 0).store64(DESCRIPTORS, TAIL);
+    let device = FIRST.set_up(emptied(prepared)).print("up").wait_for_input();
+    let device = device.store16(AVAILABLE + 2, 1).store16(FIRST.notify(), 0);
     for payload in [guest, device] {
         let (spec, kernel) = with_tail(payload.print("went on").forever());
         let path = spec.file("disk", &disk("text"));
