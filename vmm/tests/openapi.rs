@@ -82,7 +82,7 @@ fn fields<T: DeserializeOwned>() -> BTreeSet<String> {
         .err()
         .unwrap()
         .to_string();
-    let (_, expected) = error.split_once("expected ").expect(&error);
+    let (_, expected) = error.split_once("expected ").unwrap();
     expected
         .split('`')
         .skip(1)
