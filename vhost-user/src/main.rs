@@ -72,6 +72,11 @@ fn read_device(arguments: &Arguments) -> Result<VmConfig, String> {
         serde_json::from_str(&text).map_err(|error| format!("the device is not valid: {error}"))?;
     match &device {
         NewDevice::Disk(disk) if disk.vhost_user.is_none() => {}
+        NewDevice::Net(net) if net.queue_pairs() > 1 => {
+            return Err(
+                "a network interface is served with one pair of queues: leave `queue_pairs` out".to_owned(),
+            );
+        }
         NewDevice::Net(net) if net.vhost_user.is_none() && !net.vhost => {}
         NewDevice::Disk(_) | NewDevice::Net(_) => {
             return Err("the device is served here: leave `vhost_user` and `vhost` out".to_owned());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -125,6 +126,20 @@ fn a_disk_is_served_by_a_confined_process() {
 }
 
 #[test]
+fn a_ring_that_is_enabled_before_features_are_agreed_on_is_answered_under_the_filter() {
+    let mut place = Place::new();
+    place.serve(&[]);
+    let mut front_end = UnixStream::connect(place.socket()).unwrap();
+    front_end.set_read_timeout(Some(PATIENCE)).unwrap();
+    // SET_VRING_ENABLE, which needs an answer: what QEMU says first to a network card.
+    let message = [18u32, 9, 8, 0, 1].map(u32::to_ne_bytes);
+    front_end.write_all(message.as_flattened()).unwrap();
+    let mut answer = [0; 20];
+    front_end.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, [18u32, 5, 8, 0, 0].map(u32::to_ne_bytes).as_flattened());
+}
+
+#[test]
 fn a_program_that_is_killed_and_started_again_goes_on_with_its_front_end() {
     let mut place = Place::new();
     place.serve(&[]);
@@ -169,6 +184,11 @@ fn what_is_wrong_is_said_with_a_status_of_its_own() {
             json!({"disk": {"id": "a", "vhost_user": "x"}}),
             2,
             "leave `vhost_user`",
+        ),
+        (
+            json!({"net": {"id": "a", "tap": "t", "mac": "10:66:6a:00:00:01", "queue_pairs": 2}}),
+            2,
+            "one pair of queues",
         ),
         (json!({"vsock": {"cid": 3, "socket": "x"}}), 2, "only disks"),
         (json!({"tape": {}}), 2, "not valid"),

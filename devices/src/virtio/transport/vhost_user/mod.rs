@@ -7,6 +7,7 @@
 //!
 //! The front end is as hostile as a guest. What it can break is this process, of which every VM has its own.
 
+mod early;
 mod memory;
 mod ring;
 
@@ -16,6 +17,7 @@ use crate::virtio::device::{Activation, DeviceError, DeviceType, Reset, VirtioDe
 use crate::virtio::net::features;
 use crate::virtio::queue::{Queue, QueueState};
 use crate::virtio::worker::ThreadHook;
+use early::take_enable;
 use memory::{REGIONS_MAX, Regions};
 use ring::{Addresses, Calls, Ring, event};
 use std::fs::File;
@@ -53,27 +55,34 @@ pub fn serve(
     thread_hook: ThreadHook,
 ) -> (Option<Box<dyn VirtioDevice>>, Result<()>) {
     let server = Arc::new(Mutex::new(VhostUser::new(device, thread_hook)));
-    let mut handler = BackendReqHandler::from_stream(front_end, server.clone());
-    let result = loop {
-        match handler.handle_request() {
-            Ok(()) => {}
-            Err(Error::Disconnected | Error::SocketBroken(_)) => break Ok(()),
-            // QEMU enables the rings of network cards before it says that it knows of such a thing, and not again
-            // afterwards. The message has been taken apart by then, so the next one follows.
-            Err(Error::InactiveFeature(feature)) if feature == VhostUserVirtioFeatures::PROTOCOL_FEATURES => {
-                let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-                server.rings.iter_mut().for_each(|ring| ring.enabled = true);
-            }
-            Err(error) => break Err(error),
-        }
+    let result = match front_end.try_clone() {
+        Ok(stream) => converse(&server, stream, front_end),
+        Err(error) => Err(Error::SocketError(error)),
     };
-    drop(handler);
     // Nobody else has the server by now.
     let device = Arc::into_inner(server).map(|server| {
         let server = server.into_inner().unwrap_or_else(PoisonError::into_inner);
         server.into_device()
     });
     (device, result)
+}
+
+/// Takes one message after the other, until the front end is gone or says what cannot be. `early` is the connection, too.
+fn converse(server: &Arc<Mutex<VhostUser>>, mut early: UnixStream, front_end: UnixStream) -> Result<()> {
+    let lock = || server.lock().unwrap_or_else(PoisonError::into_inner);
+    let enable = |ring, wanted| lock().set_vring_enable(ring, wanted).is_ok();
+    let mut handler = BackendReqHandler::from_stream(front_end, server.clone());
+    loop {
+        let agreed = lock().features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() != 0;
+        if !agreed && take_enable(&mut early, enable).map_err(Error::ReqHandlerError)? {
+            continue;
+        }
+        match handler.handle_request() {
+            Ok(()) => {}
+            Err(Error::Disconnected | Error::SocketBroken(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A device and what its front end has said so far.
@@ -405,7 +414,12 @@ impl VhostUserBackendReqHandlerMut for VhostUser {
     }
 
     fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(self.rings.len() as u64)
+        // Front ends of network cards count pairs here, and MQ is not offered: which pairs are in use is a command of the
+        // control queue, which stays with the front end.
+        match self.device.device_type() {
+            DeviceType::Net => Ok(1),
+            _ => Ok(self.rings.len() as u64),
+        }
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::testing::{DriverQueue, Guest, MEMORY_SIZE, PATIENCE, Part};
 use crate::virtio::block::{self, Block};
 use crate::virtio::worker::{Virtio, no_hook};
 use proptest::prelude::*;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -225,25 +225,40 @@ fn memory_comes_and_goes_while_rings_run() {
 }
 
 #[test]
-fn rings_that_are_enabled_before_features_are_agreed_on_are_enabled() {
-    let mut front_end = FrontEnd::new(disk(1));
-    // As QEMU does it, without waiting for an answer; our own front end would not let us.
-    front_end
-        .raw
-        .write_all(&[18u32, 1, 8, 0, 1].map(u32::to_ne_bytes).concat())
-        .unwrap();
-    front_end
-        .connection
-        .set_features(VERSION_1 | PROTOCOL_BIT)
-        .unwrap();
-    front_end.connection.set_mem_table(&[front_end.region()]).unwrap();
-    let (kick, call) = (event(), event());
-    let mut queue = DriverQueue::new(&front_end.guest, 64, kick.try_clone().unwrap());
-    front_end.place(0, &queue);
-    front_end.connection.set_vring_call(0, &call).unwrap();
-    front_end.connection.set_vring_kick(0, &kick).unwrap();
-    assert_eq!(serial(&mut queue, &call), "far-away");
-    front_end.end().1.unwrap();
+fn rings_that_are_enabled_before_features_are_agreed_on_are_enabled_and_answered() {
+    for (need_reply, ring, answers) in [(0, 0, false), (8, 0, true), (8, 7, true)] {
+        let mut front_end = FrontEnd::new(disk(1));
+        // As QEMU does it; our own front end would not let us.
+        front_end
+            .raw
+            .write_all(&[18u32, 1 | need_reply, 8, ring, 1].map(u32::to_ne_bytes).concat())
+            .unwrap();
+        if answers {
+            let mut answer = [0; 20];
+            front_end.raw.read_exact(&mut answer).unwrap();
+            let refused = u32::from(ring != 0);
+            assert_eq!(
+                answer,
+                *[18u32, 5, 8, refused, 0].map(u32::to_ne_bytes).as_flattened()
+            );
+        }
+        if ring != 0 {
+            assert!(front_end.end().1.is_err());
+            continue;
+        }
+        front_end
+            .connection
+            .set_features(VERSION_1 | PROTOCOL_BIT)
+            .unwrap();
+        front_end.connection.set_mem_table(&[front_end.region()]).unwrap();
+        let (kick, call) = (event(), event());
+        let mut queue = DriverQueue::new(&front_end.guest, 64, kick.try_clone().unwrap());
+        front_end.place(0, &queue);
+        front_end.connection.set_vring_call(0, &call).unwrap();
+        front_end.connection.set_vring_kick(0, &kick).unwrap();
+        assert_eq!(serial(&mut queue, &call), "far-away");
+        front_end.end().1.unwrap();
+    }
 }
 
 #[test]
