@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = tables.keys().cloned().collect();
     let workers = names.iter().filter(|name| name.starts_with("virtio-"));
     let mut filters: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for name in ["control", "vcpu", "device-worker"] {
+    for name in ["control", "vcpu", "debugger", "device-worker"] {
         filters.insert(name.to_owned(), vec!["every-thread", name]);
     }
     let mut manager = vec!["every-thread", "device-manager", "device-worker", "vcpu"];

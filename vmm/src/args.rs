@@ -26,6 +26,7 @@ A VM with a disk, in a file v1.json (relative paths are taken from run_dir; "fd:
     "nets": [{ "id": "eth0", "tap": "tap0", "mac": "10:66:6a:00:00:01", "mtu": 1500, "queue_pairs": 2 }],
     "vsock": { "cid": 3, "socket": "vsock.sock" }, "rng": true, "console": false,
     "run_dir": "/run/v1", "control_socket": "control.sock", "autostart": true,
+    "gdb": { "socket": "gdb.sock", "wait": false },
     "sandbox": { "uid": 1000, "gid": 1000, "namespaces": true, "landlock": true, "seccomp": true } }
 
   virga-vmm --config v1.json --validate

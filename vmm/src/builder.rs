@@ -222,7 +222,7 @@ pub fn build(
     })
 }
 
-fn add_watchdog(bus: &PciBus, config: WatchdogConfig) -> Result<(Watchdog, DeviceInfo), BuildError> {
+fn add_watchdog(bus: &PciBus, config: WatchdogConfig) -> Result<(Arc<Watchdog>, DeviceInfo), BuildError> {
     let device =
         i6300esb::Watchdog::new().map_err(|error| resource("the watchdog")(io::Error::other(error)))?;
     let device = Arc::new(Mutex::new(device));
@@ -235,7 +235,7 @@ fn add_watchdog(bus: &PciBus, config: WatchdogConfig) -> Result<(Watchdog, Devic
         address: format!("0000:00:{slot:02x}.0"),
         state: DeviceState::Present,
     };
-    Ok((Watchdog::new(device, config.action), info))
+    Ok((Arc::new(Watchdog::new(device, config.action)), info))
 }
 
 fn pci_bus(config: &VmConfig, ports: &Bus, mmio: &Bus) -> Result<Arc<PciBus>, BuildError> {

@@ -151,6 +151,11 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let console_listener = console_socket
         .map(|path| listen(&config, "the console socket", path))
         .transpose()?;
+    let debugger_socket = config
+        .gdb
+        .as_ref()
+        .map(|gdb| listen(&config, "the debugger's socket", &gdb.socket));
+    let debugger_socket = debugger_socket.transpose()?;
     let log = config.serial.log.as_deref().map(|path| {
         let path = config.resolve(path);
         ConsoleLog::open(&path).map_err(|source| StartError::Path {
@@ -165,6 +170,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         Some(&config.control_socket),
         config.serial.socket.as_ref(),
         config.vsock.as_ref().map(|v| &v.socket),
+        config.gdb.as_ref().map(|gdb| &gdb.socket),
     ];
     let sockets = sockets
         .into_iter()
@@ -201,7 +207,8 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let device_thread = device_thread
         .start(filters, device_cpus)
         .map_err(StartError::Thread)?;
-    let mut machine = blueprint.into_machine(exit.clone(), clock.clone(), filters, process)?;
+    let mut machine =
+        blueprint.into_machine(exit.clone(), clock.clone(), filters, process, debugger_socket)?;
     clock.built();
     let parts = Parts {
         server,

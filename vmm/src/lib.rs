@@ -31,6 +31,7 @@ pub mod exit;
 pub mod exit_signal;
 pub mod faults;
 pub mod footprint;
+pub mod gdb;
 pub mod generation;
 pub mod host_file;
 pub mod kvm;

@@ -17,11 +17,22 @@ struct WatchdogMetrics {
     expirations: Counter,
 }
 
+/// Who lets it stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopper {
+    /// The VM is paused.
+    Pause = 1,
+    /// A debugger has stopped the guest.
+    Debugger = 2,
+}
+
 /// The watchdog and what it does.
 pub struct Watchdog {
     device: Arc<Mutex<i6300esb::Watchdog>>,
     action: WatchdogAction,
     timer: i32,
+    /// Who lets it stand still, a bit for each.
+    stopped: Mutex<u8>,
     metrics: WatchdogMetrics,
 }
 
@@ -34,6 +45,7 @@ impl Watchdog {
             device,
             action,
             timer,
+            stopped: Mutex::default(),
             metrics: WatchdogMetrics::default(),
         }
     }
@@ -62,13 +74,20 @@ impl Watchdog {
     }
 
     /// Time stands still for the guest.
-    pub fn pause(&self) {
+    pub fn pause(&self, stopper: Stopper) {
+        let mut stopped = lock(&self.stopped);
+        *stopped |= stopper as u8;
         lock(&self.device).pause();
     }
 
-    /// And goes on.
-    pub fn resume(&self) {
-        lock(&self.device).resume();
+    /// And goes on, when nobody stops it any more.
+    pub fn resume(&self, stopper: Stopper) {
+        let mut stopped = lock(&self.stopped);
+        let was = *stopped;
+        *stopped &= !(stopper as u8);
+        if was != 0 && *stopped == 0 {
+            lock(&self.device).resume();
+        }
     }
 
     /// Its counters.

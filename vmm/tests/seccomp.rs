@@ -46,6 +46,7 @@ fn filtered<T: Send + 'static>(name: &'static str, test: impl FnOnce() -> T + Se
         let kind = match name {
             "control" => ThreadKind::Control,
             "vcpu" => ThreadKind::Vcpu,
+            "debugger" => ThreadKind::Debugger,
             "device-manager" => ThreadKind::DeviceManager,
             "back-end" => ThreadKind::BackEnd,
             worker => ThreadKind::DeviceWorker(worker),

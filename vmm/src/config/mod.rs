@@ -10,6 +10,7 @@ mod cpu;
 mod disk;
 mod error;
 mod file_system;
+mod gdb;
 mod kernel;
 mod limits;
 mod memory;
@@ -39,6 +40,7 @@ pub use cpu::{CpuConfig, PinningConfig};
 pub use disk::{BackingConfig, DiskConfig, MAX_LAYERS};
 pub use error::ConfigError;
 pub use file_system::FileSystemConfig;
+pub use gdb::GdbConfig;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
 pub use limits::{Limits, check_limits};
 pub use memory::{HugePages, MemoryConfig, MemoryHotplugConfig, NodeConfig};
@@ -136,6 +138,9 @@ pub struct VmConfig {
     /// The VM generation id at the start; without it, there is no such device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_id: Option<Uuid>,
+    /// Where a debugger may come; without it, none can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gdb: Option<GdbConfig>,
     /// Folder for the sockets, `pid.json` and `exit.json`.
     pub run_dir: PathBuf,
     /// Control socket; a path, or `fd:N` for one that listens.
@@ -238,6 +243,9 @@ impl VmConfig {
         self.kernel.check(&mut names)?;
         names.take_path("control_socket", &self.control_socket)?;
         self.serial.check(&mut names)?;
+        if let Some(gdb) = &self.gdb {
+            gdb.check(&mut names)?;
+        }
         Ok(names)
     }
 

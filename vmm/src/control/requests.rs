@@ -107,6 +107,7 @@ fn state(call: &mut Call<'_>) -> Result<Response, Refusal> {
         vcpus: call.machine.processor_count(),
         memory_bytes: call.machine.config().memory_bytes,
         sandbox: call.machine.process().sandbox.clone(),
+        debugger: call.machine.debugger(),
     })
 }
 

@@ -32,6 +32,23 @@ pub struct StateInfo {
     /// How the process is confined.
     #[serde(default)]
     pub sandbox: SandboxState,
+    /// What a debugger does, where one can come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debugger: Option<DebuggerState>,
+}
+
+/// What a debugger does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DebuggerState {
+    /// There is none.
+    Listening,
+    /// There is none, and the guest waits for one.
+    Waiting,
+    /// It lets the guest run.
+    Running,
+    /// It has stopped the guest.
+    Stopped,
 }
 
 /// How a VMM's process is confined.
@@ -114,4 +131,7 @@ pub struct Metrics {
     pub overhead_bytes: u64,
     /// The devices' own counters, by id.
     pub devices: BTreeMap<String, serde_json::Value>,
+    /// A debugger's, where one can come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debugger: Option<serde_json::Value>,
 }

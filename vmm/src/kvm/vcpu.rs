@@ -4,17 +4,20 @@
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use devices::bus::Bus;
-use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run};
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_debug_exit_arch};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use nix::unistd::gettid;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use super::debug::DebuggedVcpu;
 use super::failure;
 use super::run_control::{RunControl, Wanted};
+use super::run_page::RunPage;
 use crate::affinity;
 use crate::clock::BootClock;
 use crate::config::Numbers;
@@ -22,6 +25,7 @@ use crate::control::state::VcpuMetrics;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::faults::MEMORY_LOST;
+use crate::gdb::link::{Event, Link};
 use crate::memory::Ram;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
 
@@ -47,6 +51,8 @@ pub struct VcpuContext {
     pub filters: Filters,
     /// For each vCPU, the CPUs of the host on which its thread runs; empty for any.
     pub pinning: Arc<[Numbers]>,
+    /// The VM, and the way to the thread that serves a debugger, if there is one.
+    pub debugger: Option<(Arc<VmFd>, Arc<Link>)>,
 }
 
 #[derive(Default)]
@@ -59,29 +65,6 @@ struct Counters {
     exits: AtomicU64,
 }
 
-/// The page that KVM shares with us for this vCPU.
-struct RunPage(*mut kvm_run);
-
-// SAFETY: the page is mapped for as long as the `VcpuFd` lives, which the thread returns through its `JoinHandle`, so
-// it outlives this pointer (see `Vcpu`). Other threads touch `immediate_exit` only, atomically.
-unsafe impl Send for RunPage {}
-// SAFETY: as above.
-unsafe impl Sync for RunPage {}
-
-impl RunPage {
-    /// The flag that makes `KVM_RUN` return at once.
-    fn immediate_exit(&self) -> &AtomicU8 {
-        // SAFETY: the page is mapped (see above); the field is a byte that, within this process, is only accessed here.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.0).immediate_exit) }
-    }
-
-    /// Size of each item of a port access; string instructions bring several.
-    fn io_size(&self) -> usize {
-        // SAFETY: the page is mapped; the caller is the vCPU's thread after a port exit, so the member is filled.
-        usize::from(unsafe { (&raw const (*self.0).__bindgen_anon_1.io.size).read() }).max(1)
-    }
-}
-
 /// A vCPU and its thread.
 pub struct Vcpu {
     page: Arc<RunPage>,
@@ -92,7 +75,7 @@ pub struct Vcpu {
 }
 
 /// The signal that takes a vCPU out of `KVM_RUN`. Its handler does nothing: the interruption is what counts.
-fn kick_signal() -> i32 {
+pub(super) fn kick_signal() -> i32 {
     SIGRTMIN()
 }
 
@@ -106,7 +89,7 @@ pub fn install_kick_handler() -> io::Result<()> {
 impl Vcpu {
     /// Starts the thread of a vCPU whose registers are set. It holds until [`RunControl`] says otherwise.
     pub fn spawn(index: u8, mut fd: VcpuFd, context: VcpuContext) -> io::Result<Self> {
-        let page = Arc::new(RunPage(fd.get_kvm_run()));
+        let page = Arc::new(RunPage::new(&mut fd));
         let counters = Arc::<Counters>::default();
         let mut runner = Runner {
             index,
@@ -114,10 +97,16 @@ impl Vcpu {
             counters: counters.clone(),
             context,
         };
+        let number = Arc::<AtomicI32>::default();
+        if let Some((vm, link)) = &runner.context.debugger {
+            let debugged = DebuggedVcpu::new(vm, &fd, number.clone()).map_err(io::Error::other)?;
+            link.add(Arc::new(debugged));
+        }
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
             .stack_size(STACK_BYTES)
             .spawn(move || {
+                number.store(gettid().as_raw(), Ordering::SeqCst);
                 // Before the filter, which does not let the thread go elsewhere later.
                 if let Some(Err(error)) = runner.context.pinning.get(usize::from(index)).map(affinity::pin) {
                     runner.end(ExitReason::Error, format!("cannot pin vCPU {index}: {error}"));
@@ -128,12 +117,12 @@ impl Vcpu {
                         format!("cannot install the system call filter of vCPU {index}: {error}"),
                     );
                 }
-                while runner.context.control.enter() {
+                while runner.context.control.enter(index) {
                     runner.run(&mut fd);
                     // Tells the guest that it was stopped by us, lest its watchdog takes a pause for a hang (KVM API
                     // §4.68). Refused while the guest does not use the clock; then it does not matter.
                     let _ = fd.kvmclock_ctrl();
-                    runner.context.control.leave();
+                    runner.context.control.leave(index);
                 }
                 fd
             })?;
@@ -183,7 +172,19 @@ struct Runner {
     context: VcpuContext,
 }
 
-/// Why the loop of exits stopped.
+/// What a return of `KVM_RUN` means.
+enum Exit {
+    /// An access has been answered. KVM completes it when it is called again.
+    Answered,
+    /// Nothing: it was interrupted.
+    Interrupted,
+    /// A debugger is to know.
+    Debug(kvm_debug_exit_arch),
+    /// The guest cannot go on.
+    Stop(Stop),
+}
+
+/// Why the guest cannot go on.
 enum Stop {
     /// The guest ended, with a message.
     Guest(ExitReason, &'static str),
@@ -198,29 +199,40 @@ fn memory_gone() -> Stop {
 }
 
 impl Runner {
-    /// Runs the guest until something else is wanted or the VM ends.
+    fn may_run(&self) -> bool {
+        self.context.control.wanted_of(self.index) == Wanted::Run
+    }
+
+    /// Runs the guest until something else is wanted or the VM ends. Its registers then are what they should be.
     fn run(&mut self, fd: &mut VcpuFd) {
         if self.index == 0 {
             self.context.clock.first_run();
         }
-        loop {
-            let stop = self.run_once(fd);
+        let mut settled = true;
+        while self.may_run() || !settled {
+            if !self.may_run() {
+                // Lets KVM complete the last access, and come back (KVM API §5, KVM_EXIT_IO).
+                self.page.immediate_exit().store(1, Ordering::SeqCst);
+            }
+            let exit = self.run_once(fd);
             self.counters.exits.fetch_add(1, Ordering::Relaxed);
-            if let Some(stop) = stop {
-                self.counters.final_exits.fetch_add(1, Ordering::Relaxed);
-                self.report(fd, stop);
+            settled = !matches!(exit, Exit::Answered);
+            match exit {
+                Exit::Answered | Exit::Interrupted => {}
+                Exit::Debug(debug) => self.stop_for_debugger(debug),
+                Exit::Stop(stop) => {
+                    self.counters.final_exits.fetch_add(1, Ordering::Relaxed);
+                    self.stop(fd, stop);
+                }
             }
             if self.context.exit.is_raised() {
                 // Nobody runs on after the end; the control thread takes it from here.
                 self.context.control.want(Wanted::End);
             }
-            if self.context.control.wanted() != Wanted::Run {
-                return;
-            }
         }
     }
 
-    fn run_once(&self, fd: &mut VcpuFd) -> Option<Stop> {
+    fn run_once(&self, fd: &mut VcpuFd) -> Exit {
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         let claimed = |claimed: bool| {
             if !claimed {
@@ -233,14 +245,14 @@ impl Runner {
                 for item in data.chunks_mut(self.page.io_size()) {
                     claimed(self.context.ports.read(u64::from(port), item));
                 }
-                None
+                Exit::Answered
             }
             Ok(VcpuExit::IoOut(port, data)) => {
                 count(&self.counters.pio);
                 for item in data.chunks(self.page.io_size()) {
                     claimed(self.context.ports.write(u64::from(port), item));
                 }
-                None
+                Exit::Answered
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
                 count(&self.counters.mmio);
@@ -254,65 +266,78 @@ impl Runner {
                 claimed(found);
                 self.check_unclaimed(address, found)
             }
-            Ok(VcpuExit::Intr) => None,
-            Ok(VcpuExit::Shutdown) => Some(Stop::Guest(ExitReason::Panic, "triple fault")),
-            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Some(Stop::Guest(
+            Ok(VcpuExit::Intr) => Exit::Interrupted,
+            Ok(VcpuExit::Debug(debug)) => Exit::Debug(debug),
+            Ok(VcpuExit::Shutdown) => Exit::Stop(Stop::Guest(ExitReason::Panic, "triple fault")),
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Exit::Stop(Stop::Guest(
                 ExitReason::Poweroff,
                 "the guest powered off (KVM system event)",
             )),
-            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => Some(Stop::Guest(
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => Exit::Stop(Stop::Guest(
                 ExitReason::Reset,
                 "the guest asked for a reset (KVM system event)",
             )),
-            Ok(VcpuExit::SystemEvent(kind, _)) => Some(Stop::Failed(format!("KVM system event {kind}"))),
-            Ok(VcpuExit::InternalError) => Some(Stop::Internal),
-            Ok(VcpuExit::FailEntry(reason, cpu)) => Some(Stop::Failed(format!(
+            Ok(VcpuExit::SystemEvent(kind, _)) => {
+                Exit::Stop(Stop::Failed(format!("KVM system event {kind}")))
+            }
+            Ok(VcpuExit::InternalError) => Exit::Stop(Stop::Internal),
+            Ok(VcpuExit::FailEntry(reason, cpu)) => Exit::Stop(Stop::Failed(format!(
                 "the processor refuses to enter the guest: reason {reason:#x} on host CPU {cpu}"
             ))),
-            Ok(VcpuExit::MemoryFault { flags, gpa, size }) => Some(Stop::Failed(format!(
+            Ok(VcpuExit::MemoryFault { flags, gpa, size }) => Exit::Stop(Stop::Failed(format!(
                 "guest memory at {gpa:#x} ({size:#x} bytes, flags {flags:#x}) cannot be used; was the kernel or initrd file truncated?"
             ))),
-            Ok(other) => Some(Stop::Failed(format!(
+            Ok(other) => Exit::Stop(Stop::Failed(format!(
                 "KVM gives back control unexpectedly: {other:?}"
             ))),
             Err(error) if error.errno() == libc::EINTR => {
                 count(&self.counters.interrupted);
                 self.page.immediate_exit().store(0, Ordering::SeqCst);
-                None
+                Exit::Interrupted
             }
             // An application processor that waits for its start-up message was woken by something else.
-            Err(error) if error.errno() == libc::EAGAIN => None,
-            Err(error) if error.errno() == libc::EFAULT => Some(memory_gone()),
-            Err(error) => Some(Stop::Failed(format!("KVM_RUN fails: {error}"))),
+            Err(error) if error.errno() == libc::EAGAIN => Exit::Interrupted,
+            Err(error) if error.errno() == libc::EFAULT => Exit::Stop(memory_gone()),
+            Err(error) => Exit::Stop(Stop::Failed(format!("KVM_RUN fails: {error}"))),
         }
     }
 
     /// Memory that KVM cannot reach where it emulates an instruction looks to it like a device's.
-    fn check_unclaimed(&self, address: u64, claimed: bool) -> Option<Stop> {
-        let lost = !claimed && self.context.memory.address_in_range(GuestAddress(address));
-        lost.then(memory_gone)
+    fn check_unclaimed(&self, address: u64, claimed: bool) -> Exit {
+        if !claimed && self.context.memory.address_in_range(GuestAddress(address)) {
+            Exit::Stop(memory_gone())
+        } else {
+            Exit::Answered
+        }
     }
 
-    fn report(&self, fd: &mut VcpuFd, stop: Stop) {
-        let (reason, message) = match stop {
-            Stop::Guest(ExitReason::Panic, message) => (
-                ExitReason::Panic,
-                format!("{message}\n{}", failure::describe(fd, &self.context.memory)),
-            ),
-            Stop::Guest(reason, message) => return self.end(reason, message.to_owned()),
-            Stop::Internal => {
-                let what = failure::internal_error(fd.get_kvm_run());
-                (
-                    ExitReason::Error,
-                    format!("{what}\n{}", failure::describe(fd, &self.context.memory)),
-                )
-            }
-            Stop::Failed(what) => (
+    /// The guest has hit what a debugger has set.
+    fn stop_for_debugger(&self, debug: kvm_debug_exit_arch) {
+        match &self.context.debugger {
+            Some((_, link)) => link.stopped(self.index, Event::Debug(debug)),
+            None => self.end(
                 ExitReason::Error,
-                format!("{what}\n{}", failure::describe(fd, &self.context.memory)),
+                "KVM stops for a debugger that is not there".to_owned(),
             ),
+        }
+    }
+
+    fn stop(&self, fd: &mut VcpuFd, stop: Stop) {
+        let (reason, message) = match stop {
+            Stop::Guest(ExitReason::Panic, message) => (ExitReason::Panic, message.to_owned()),
+            Stop::Guest(reason, message) => return self.end(reason, message.to_owned()),
+            Stop::Internal => (ExitReason::Error, failure::internal_error(fd.get_kvm_run())),
+            Stop::Failed(what) => (ExitReason::Error, what),
         };
-        self.end(reason, format!("vCPU {}: {message}", self.index));
+        let details = failure::describe(fd, &self.context.memory);
+        let message = format!("vCPU {}: {message}\n{details}", self.index);
+        match &self.context.debugger {
+            // It may look around before the end.
+            Some((_, link)) if link.is_attached() => {
+                link.stopped(self.index, Event::Fatal(ExitReport::new(reason, message)));
+            }
+            _ => self.end(reason, message),
+        }
     }
 
     fn end(&self, reason: ExitReason, message: String) {

@@ -8,11 +8,13 @@ mod plug;
 mod processors;
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use devices::bus::{Bus, BusError};
 use devices::hotplug::Hotplug;
+use devices::metrics::Metrics as _;
 use devices::virtio::device::DeviceError;
 use devices::virtio::update::UpdateError;
 use thiserror::Error;
@@ -26,8 +28,11 @@ use crate::control::state::{DeviceInfo, Metrics, VmState};
 use crate::device_manager::DeviceManager;
 use crate::events::Events;
 use crate::exit_signal::ExitSignal;
+use crate::gdb::link::Link;
+use crate::gdb::server::Debugger;
+use crate::kvm::debug;
 use crate::kvm::processors::Processors;
-use crate::kvm::run_control::{RunControl, Wanted};
+use crate::kvm::run_control::{ALL, RunControl, Wanted};
 use crate::kvm::vcpu::{Vcpu, VcpuContext};
 use crate::kvm::vm::{KvmError, Vm};
 use crate::loader::LoadError;
@@ -35,7 +40,7 @@ use crate::memory::{MemoryError, Ram};
 use crate::process::Process;
 use crate::sandbox::seccomp::Filters;
 use crate::usage;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Stopper, Watchdog};
 pub use plug::Removal;
 
 /// How long vCPUs may take to leave the guest. They do within microseconds unless the host is overloaded.
@@ -184,7 +189,7 @@ pub struct Blueprint {
     pub(crate) slots: Option<Slots>,
     pub(crate) serial_info: DeviceInfo,
     pub(crate) events: Arc<Events>,
-    pub(crate) watchdog: Option<(Watchdog, DeviceInfo)>,
+    pub(crate) watchdog: Option<(Arc<Watchdog>, DeviceInfo)>,
     pub(crate) processors: Arc<Processors>,
     pub(crate) pluggable: Arc<Hotplug>,
     pub(crate) manager: DeviceManager,
@@ -199,7 +204,8 @@ pub struct Machine {
     slots: Option<Slots>,
     serial_info: DeviceInfo,
     events: Arc<Events>,
-    watchdog: Option<(Watchdog, DeviceInfo)>,
+    watchdog: Option<(Arc<Watchdog>, DeviceInfo)>,
+    debugger: Option<Debugger>,
     control: Arc<RunControl>,
     clock: Arc<BootClock>,
     processors: Arc<Processors>,
@@ -221,8 +227,23 @@ impl Blueprint {
         clock: Arc<BootClock>,
         filters: Filters,
         process: Process,
+        debugger_socket: Option<UnixListener>,
     ) -> Result<Machine, BuildError> {
         let control = Arc::<RunControl>::default();
+        let resource = |what| move |source| BuildError::Resource { what, source };
+        let debugger = match debugger_socket {
+            Some(listener) => {
+                let watchdog = self.watchdog.as_ref().map(|(watchdog, _)| watchdog.clone());
+                let flags = debug::known_flags(&self.vm.fd())?;
+                let wait = self.config.gdb.as_ref().is_some_and(|gdb| gdb.wait);
+                let link = Link::new(control.clone(), flags, watchdog, wait);
+                let link = Arc::new(link.map_err(resource("an event descriptor"))?);
+                let (memory, exit) = (self.memory.clone(), exit.clone());
+                let debugger = Debugger::start(listener, link, memory, exit, filters);
+                Some(debugger.map_err(resource("the debugger's thread"))?)
+            }
+            None => None,
+        };
         let context = VcpuContext {
             ports: self.ports,
             mmio: self.mmio,
@@ -231,15 +252,15 @@ impl Blueprint {
             exit,
             clock: clock.clone(),
             filters,
+            debugger: debugger
+                .as_ref()
+                .map(|debugger| (self.vm.fd(), debugger.link.clone())),
             pinning: self.config.cpu.pinning.clone().unwrap_or_default().vcpus.into(),
         };
         let mut vcpus = Vec::with_capacity(self.vcpus.len());
         for (index, fd) in (0..).zip(self.vcpus) {
             let vcpu = Vcpu::spawn(index, fd, context.clone());
-            vcpus.push(vcpu.map_err(|source| BuildError::Resource {
-                what: "a vCPU thread",
-                source,
-            })?);
+            vcpus.push(vcpu.map_err(resource("a vCPU thread"))?);
         }
         Ok(Machine {
             config: self.config,
@@ -249,6 +270,7 @@ impl Blueprint {
             serial_info: self.serial_info,
             events: self.events,
             watchdog: self.watchdog,
+            debugger,
             control,
             clock,
             processors: self.processors,
@@ -314,7 +336,7 @@ impl Machine {
             return Err(self.refuse("pause"));
         }
         self.control.want(Wanted::Hold);
-        if !self.control.wait_until_still(STILL_TIMEOUT, &|| self.kick()) {
+        if !self.control.wait_until_still(ALL, STILL_TIMEOUT, &|| self.kick()) {
             self.control.want(Wanted::Run);
             return Err(LifeError::NotStill(STILL_TIMEOUT));
         }
@@ -329,7 +351,7 @@ impl Machine {
             }
         }
         if let Some((watchdog, _)) = &self.watchdog {
-            watchdog.pause();
+            watchdog.pause(Stopper::Pause);
         }
         self.state = VmState::Paused;
         Ok(())
@@ -344,7 +366,7 @@ impl Machine {
             device.resume()?;
         }
         if let Some((watchdog, _)) = &self.watchdog {
-            watchdog.resume();
+            watchdog.resume(Stopper::Pause);
         }
         self.control.want(Wanted::Run);
         self.state = VmState::Running;
@@ -359,7 +381,10 @@ impl Machine {
     /// Stops everything for good. Returns whether all vCPUs left the guest.
     pub fn end(self) -> bool {
         self.control.want(Wanted::End);
-        let still = self.control.wait_until_still(END_TIMEOUT, &|| self.kick());
+        if let Some(debugger) = &self.debugger {
+            debugger.wait(END_TIMEOUT);
+        }
+        let still = self.control.wait_until_still(ALL, END_TIMEOUT, &|| self.kick());
         if still {
             for vcpu in self.vcpus {
                 vcpu.join();
@@ -389,6 +414,10 @@ impl Machine {
                 .map(|device| (device.info.id.clone(), device.metrics()))
                 .chain(watchdog)
                 .collect(),
+            debugger: self
+                .debugger
+                .as_ref()
+                .map(|debugger| debugger.link.metrics.snapshot()),
         }
     }
 }

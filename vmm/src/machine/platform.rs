@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{LifeError, Machine};
-use crate::control::state::VmState;
+use crate::control::state::{DebuggerState, VmState};
 use crate::events::Event;
 use crate::generation;
 use crate::watchdog::Watchdog;
@@ -30,7 +30,13 @@ impl Machine {
     /// The watchdog.
     #[must_use]
     pub fn watchdog(&self) -> Option<&Watchdog> {
-        self.watchdog.as_ref().map(|(watchdog, _)| watchdog)
+        self.watchdog.as_ref().map(|(watchdog, _)| &**watchdog)
+    }
+
+    /// What a debugger does, where one can come.
+    #[must_use]
+    pub fn debugger(&self) -> Option<DebuggerState> {
+        self.debugger.as_ref().map(|debugger| debugger.link.state())
     }
 
     /// Makes the VM another one, and tells the guest.

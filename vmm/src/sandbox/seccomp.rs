@@ -17,6 +17,8 @@ pub enum ThreadKind<'a> {
     Control,
     /// Runs the guest.
     Vcpu,
+    /// Serves a debugger.
+    Debugger,
     /// Starts and stops device workers; its filter is inherited by them.
     DeviceManager,
     /// The main thread of a vhost-user back end, which starts its workers.
@@ -31,6 +33,7 @@ impl ThreadKind<'_> {
         let (name, others) = match self {
             Self::Control => ("control", None),
             Self::Vcpu => ("vcpu", None),
+            Self::Debugger => ("debugger", None),
             Self::DeviceManager => ("device-manager", None),
             Self::BackEnd => ("back-end", None),
             // Devices that need no more than an event loop have no table of their own.

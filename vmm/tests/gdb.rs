@@ -1,0 +1,366 @@
+//! gdb itself on a guest of a few instructions.
+//!
+//! On a KVM that emulates the guest's kernel (KVM-PVM) there are no watchpoints, and `int3` is no instruction: what needs these
+//! is shown with Linux guests on the test host.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::payload::{LOAD_ADDRESS, Payload};
+use common::vm::{Spec, Vm, eventually, has_kvm};
+use serde_json::json;
+use vmm::control::state::{DebuggerState, VmState};
+use vmm::exit::ExitReason;
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether there is a gdb to test with.
+fn has_gdb() -> bool {
+    let found = Command::new("gdb")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    let found = found.is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("skipped: no gdb");
+    }
+    found
+}
+
+fn socket(vm: &Vm) -> PathBuf {
+    vm.run_dir().join("gdb.sock")
+}
+
+fn spec(payload: &Payload, wait: bool) -> Spec {
+    Spec::new(payload).set("gdb", json!({"socket": "gdb.sock", "wait": wait}))
+}
+
+/// Runs gdb with these commands once the VM is there. Returns what it printed.
+fn gdb(vm: &mut Vm, commands: &[&str]) -> String {
+    vm.client();
+    let connect = format!("target remote {}", socket(vm).display());
+    let mut gdb = Command::new("gdb");
+    gdb.args([
+        "-nx",
+        "-batch",
+        "-ex",
+        "set pagination off",
+        "-ex",
+        "set tcp connect-timeout 5",
+    ]);
+    gdb.args(["-ex", "set architecture i386:x86-64", "-ex", &connect]);
+    for command in commands {
+        gdb.args(["-ex", command]);
+    }
+    let output = gdb.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    format!("{text}{}", String::from_utf8_lossy(&output.stderr))
+}
+
+fn assert_has(text: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_guest_waits_for_its_debugger_which_stops_it_steps_reads_and_writes() {
+    if !has_kvm() || !has_gdb() {
+        return;
+    }
+    // mov eax, 7; mov rbx, 0x200000; mov dword [rbx], 5; print what rcx says; power off
+    let head = Payload::new()
+        .raw(&[0xb8, 7, 0, 0, 0])
+        .store32(0x20_0000, 5)
+        .raw(&[0x90]);
+    let stop = format!("hbreak *{:#x}", LOAD_ADDRESS + head.len() as u64 - 1);
+    // mov eax, ecx; mov dx, 0x3f8; out dx, al
+    let payload = head.raw(&[0x89, 0xc8, 0x66, 0xba, 0xf8, 3, 0xee]).power_off();
+    let mut vm = spec(&payload, true).start();
+    let client = vm.client();
+    assert_eq!(client.state().unwrap().debugger, Some(DebuggerState::Waiting));
+    assert_eq!(client.metrics().unwrap().vcpus[0].exits, 0, "it waits");
+    let said = gdb(
+        &mut vm,
+        &[
+            "info registers rip",
+            "x/1xb $rip",
+            "stepi",
+            "print $rax",
+            "print $rip",
+            &stop,
+            "continue",
+            "x/1xw 0x200000",
+            "set var *(int*)0x200000 = 0x1234",
+            "print/x *(int*)0x200000",
+            "set var $rcx = 0x21",
+            "print $cs",
+            "print $fs_base",
+            "print/x $cr3",
+            "print $mxcsr",
+            "print $fctrl",
+            "set var $xmm3.v4_int32[1] = 77",
+            "print $xmm3.v4_int32[1]",
+            "x/1xb 0xffffffff80000000",
+            "info threads",
+            "continue",
+        ],
+    );
+    assert_has(
+        &said,
+        &[
+            "0x100000",
+            "0xb8",
+            "$1 = 7",
+            "$2 = (void (*)()) 0x100005",
+            "0x200000:\t0x00000005",
+            "$3 = 0x1234",
+            "$7 = [ ",
+            "$8 = 895",
+            "$9 = 77",
+            "Cannot access memory",
+            "vCPU, running",
+            "exited normally",
+        ],
+    );
+    let ended = vm.end();
+    assert_eq!(
+        (ended.status, ended.console.as_str()),
+        (Some(0), "!"),
+        "{}\n{said}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_breakpoint_in_memory_stops_any_vcpu_and_is_gone_after_detaching() {
+    if !has_kvm() || !has_gdb() {
+        return;
+    }
+    let head = Payload::new().print("a");
+    let stop = format!("break *{:#x}", LOAD_ADDRESS + head.len() as u64);
+    let at = LOAD_ADDRESS + head.len() as u64;
+    let payload = head.print("b").print_memory(at, 1).power_off();
+    let mut vm = spec(&payload, true).set("vcpus", 2.into()).start();
+    let read = format!("x/1xb {at:#x}");
+    let said = gdb(
+        &mut vm,
+        &[&stop, "continue", "print/x $rip", &read, "info threads", "detach"],
+    );
+    assert_has(
+        &said,
+        &[
+            "Breakpoint 1",
+            &format!("{at:#x}"),
+            ":\t0xb0",
+            "Thread 1.2",
+            "not started",
+        ],
+    );
+    let ended = vm.end();
+    assert_eq!(
+        (ended.status, ended.console.as_str()),
+        // A byte that is no text: the first of `mov al, 'b'`.
+        (Some(0), "ab\u{fffd}"),
+        "{}\n{said}",
+        ended.stderr
+    );
+}
+
+/// A client that speaks the protocol by hand.
+struct Hand(UnixStream);
+
+impl Hand {
+    fn connect(vm: &mut Vm) -> Self {
+        vm.client();
+        let stream = UnixStream::connect(socket(vm)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn send(&mut self, text: &str) {
+        let sum = text.bytes().fold(0u8, u8::wrapping_add);
+        self.0.write_all(format!("${text}#{sum:02x}").as_bytes()).unwrap();
+    }
+
+    /// The next answer, which is acknowledged.
+    fn answer(&mut self) -> String {
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(b"#") {
+            self.0.read_exact(&mut byte).unwrap();
+            text.push(byte[0]);
+        }
+        self.0.read_exact(&mut [0; 2]).unwrap();
+        // The VM may have ended with what it said.
+        let _ = self.0.write_all(b"+");
+        let text = String::from_utf8(text).unwrap();
+        text.trim_start_matches(['+', '$'])
+            .trim_end_matches('#')
+            .to_owned()
+    }
+
+    fn ask(&mut self, text: &str) -> String {
+        self.send(text);
+        self.answer()
+    }
+
+    /// Waits until the other end is closed.
+    fn expect_end(mut self) {
+        match self.0.read_to_end(&mut Vec::new()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it is not sent away"),
+            _ => {}
+        }
+    }
+}
+
+/// Prints dots forever.
+fn dots() -> Payload {
+    Payload::new()
+        .print("go")
+        .raw(&[0xb0, b'.', 0x66, 0xba, 0xf8, 3, 0xee, 0xeb, 0xfd])
+}
+
+fn wait_for_dots(vm: &Vm) {
+    let before = vm.log().len();
+    eventually("more dots", || (vm.log().len() != before).then_some(()));
+}
+
+#[test]
+fn a_debugger_interrupts_shares_with_pause_and_leaves_the_guest_running() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = spec(&dots(), false).start();
+    let client = vm.client();
+    vm.wait_for("go.");
+    let state = || client.state().unwrap().debugger.unwrap();
+    assert_eq!(state(), DebuggerState::Listening);
+    let mut hand = Hand::connect(&mut vm);
+    assert_eq!(
+        state(),
+        DebuggerState::Listening,
+        "a connection alone stops nothing"
+    );
+    assert!(hand.ask("?").starts_with("T05thread:01"));
+    assert_eq!(state(), DebuggerState::Stopped);
+    Hand::connect(&mut vm).expect_end();
+    hand.send("vCont;c");
+    eventually("the guest to go on", || {
+        (state() == DebuggerState::Running).then_some(())
+    });
+    wait_for_dots(&vm);
+    hand.0.write_all(&[3]).unwrap();
+    assert!(hand.answer().starts_with("T02thread:01"));
+    // A paused VM can be looked at; it goes on when both let it.
+    client.pause().unwrap();
+    assert_eq!(hand.ask("m100000,1"), "b0");
+    hand.send("vCont;c");
+    eventually("the debugger to let go", || {
+        (state() == DebuggerState::Running).then_some(())
+    });
+    assert_eq!(client.state().unwrap().state, VmState::Paused);
+    let exits = client.metrics().unwrap().vcpus[0].exits;
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(client.metrics().unwrap().vcpus[0].exits, exits, "it is paused");
+    client.resume().unwrap();
+    wait_for_dots(&vm);
+    drop(hand);
+    eventually("the debugger to go", || {
+        (state() == DebuggerState::Listening).then_some(())
+    });
+    wait_for_dots(&vm);
+    let metrics = client.metrics().unwrap().debugger.unwrap();
+    assert_eq!((&metrics["clients"], &metrics["refused"]), (&json!(1), &json!(1)));
+    client.stop().unwrap();
+    assert_eq!(vm.end().report.unwrap().reason, ExitReason::Killed);
+}
+
+#[test]
+fn what_is_no_debugger_is_sent_away_and_the_next_one_is_served() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = spec(&dots(), false).start();
+    let client = vm.client();
+    vm.wait_for("go.");
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"$?#00",
+        b"$?#zz",
+        b"-",
+        &[b'$'; 10_000],
+    ] {
+        let mut hand = Hand::connect(&mut vm);
+        hand.0.write_all(bytes).unwrap();
+        hand.expect_end();
+        wait_for_dots(&vm);
+    }
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    // Addresses and lengths at the limits.
+    for (packet, expected) in [
+        ("mffffffffffffffff,1", "E0e"),
+        ("mfffffffffffffff0,10", "E0e"),
+        ("m7fffffffffffffff,10", "E0e"),
+        ("Mffffffffffffffff,1:00", "E0e"),
+        ("Z0,ffffffffffffffff,1", "E16"),
+        ("Z2,ffffffffffffffff,8", "E16"),
+        ("Z2,100000,0", "E16"),
+        ("z0,100000,1", "E16"),
+    ] {
+        assert_eq!(
+            hand.ask(packet).to_lowercase(),
+            expected.to_lowercase(),
+            "{packet}"
+        );
+    }
+    client.stop().unwrap();
+    assert_eq!(vm.end().status, Some(5), "the VM ends while it stands still");
+}
+
+#[test]
+fn a_guest_that_gives_up_can_be_looked_at_before_the_vm_ends() {
+    if !has_kvm() {
+        return;
+    }
+    // Without an interrupt table an undefined instruction leads to a triple fault.
+    let mut vm = spec(&Payload::new().print("x").raw(&[0x0f, 0x0b]).forever(), true).start();
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    let stop = hand.ask("vCont;c");
+    assert!(
+        stop.starts_with("T0bthread:01") || stop.starts_with("T04thread:01"),
+        "{stop}"
+    );
+    let registers = hand.ask("g");
+    assert!(registers.len() > 100, "{registers}");
+    assert!(hand.ask("vCont;c").starts_with('W'));
+    let ended = vm.end();
+    let reason = ended.report.unwrap().reason;
+    assert!(
+        matches!(reason, ExitReason::Panic | ExitReason::Error),
+        "{reason:?}"
+    );
+}
+
+#[test]
+fn a_debugger_kills_the_vm() {
+    if !has_kvm() {
+        return;
+    }
+    let mut vm = spec(&dots(), false).start();
+    let mut hand = Hand::connect(&mut vm);
+    hand.ask("?");
+    hand.send("k");
+    let ended = vm.end();
+    assert_eq!(ended.report.unwrap().message, "killed by the debugger");
+}
