@@ -1,7 +1,7 @@
 //! gdb itself on a guest of a few instructions.
 //!
 //! On a KVM that emulates the guest's kernel (KVM-PVM) there are no watchpoints, and `int3` is no instruction: what needs these
-//! is shown with Linux guests on the test host.
+//! is skipped there with the reason.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -18,6 +18,7 @@ use common::vm::{Spec, Vm, eventually, has_kvm};
 use serde_json::json;
 use vmm::control::state::{DebuggerState, VmState};
 use vmm::exit::ExitReason;
+use vmm::probe::{KvmKind, probe};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -363,4 +364,82 @@ fn a_debugger_kills_the_vm() {
     hand.send("k");
     let ended = vm.end();
     assert_eq!(ended.report.unwrap().message, "killed by the debugger");
+}
+
+/// Whether the host's processor runs the guest's kernel, so that its debug registers and `int3` are there.
+fn has_hardware(test: &str) -> bool {
+    match probe() {
+        KvmKind::Hardware { .. } => true,
+        KvmKind::None { reason } | KvmKind::Software { reason } => {
+            let line = format!("{test}: {reason}\n");
+            eprint!("skipped: {line}");
+            if let Some(log) = std::env::var_os("VIRGA_SKIP_LOG") {
+                let log = std::fs::OpenOptions::new().append(true).create(true).open(log);
+                log.unwrap().write_all(line.as_bytes()).unwrap();
+            }
+            false
+        }
+    }
+}
+
+#[test]
+fn a_watchpoint_stops_the_guest_behind_the_write() {
+    if !has_hardware("a_watchpoint_stops_the_guest_behind_the_write") {
+        return;
+    }
+    let payload = Payload::new()
+        .store32(0x20_0000, 5)
+        .store32(0x20_0004, 6)
+        .power_off();
+    let mut vm = spec(&payload, true).start();
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    assert_eq!(hand.ask("Z2,200004,4"), "OK");
+    let stop = hand.ask("vCont;c");
+    assert!(stop.starts_with("T05thread:01;watch:"), "{stop}");
+    assert_eq!(hand.ask("z2,200004,4"), "OK");
+    assert!(hand.ask("vCont;c").starts_with('W'));
+    assert_eq!(vm.end().status, Some(0));
+}
+
+#[test]
+fn the_guests_own_breakpoint_instruction_reaches_its_handler() {
+    if !has_hardware("the_guests_own_breakpoint_instruction_reaches_its_handler") {
+        return;
+    }
+    const IDT: u64 = 0x20_0000;
+    const POINTER: u64 = 0x20_1000;
+    // jmp over it; mov al, 'h'; mov dx, 0x3f8; out dx, al; iretq
+    let handler = [0xb0, b'h', 0x66, 0xba, 0xf8, 3, 0xee, 0x48, 0xcf];
+    let head = Payload::new().raw(&[0xeb, 9]).raw(&handler);
+    let address = LOAD_ADDRESS + 2;
+    let gate = address & 0xffff | 0x10 << 16 | 0x8e00 << 32 | (address >> 16 & 0xffff) << 48;
+    let payload = head
+        // mov rsp, 0x210000
+        .raw(&[0x48, 0xbc, 0, 0, 0x21, 0, 0, 0, 0, 0])
+        .store64(IDT + 3 * 16, gate)
+        .store64(IDT + 3 * 16 + 8, 0)
+        .store16(POINTER, 0xfff)
+        .store64(POINTER + 2, IDT)
+        .at(POINTER)
+        // lidt [rbx]; int3
+        .raw(&[0x0f, 0x01, 0x1b, 0xcc]);
+    let at = LOAD_ADDRESS + payload.len() as u64;
+    let mut vm = spec(&payload.print("after").power_off(), true).start();
+    let client = vm.client();
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    assert_eq!(hand.ask(&format!("Z0,{at:x},1")), "OK");
+    let stop = hand.ask("vCont;c");
+    assert!(stop.starts_with("T05thread:01;swbreak:"), "{stop}");
+    vm.wait_for("h");
+    assert_eq!(client.metrics().unwrap().debugger.unwrap()["handed_back"], 1);
+    drop(hand);
+    let ended = vm.end();
+    assert_eq!(
+        (ended.status, ended.console.as_str()),
+        (Some(0), "hafter"),
+        "{}",
+        ended.stderr
+    );
 }
