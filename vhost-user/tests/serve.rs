@@ -11,9 +11,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use devices::testing::{Harness, Part};
+use devices::virtio::net::MacAddress;
 use devices::virtio::vhost::{Connector, Profile, VhostUser};
 use devices::virtio::worker::Virtio;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const VERSION_1: u64 = 1 << 32;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,9 +51,15 @@ impl Place {
         command
     }
 
-    /// Starts the program; it listens once this returns.
+    /// Starts the program with the disk; it listens once this returns.
     fn serve(&mut self, arguments: &[&str]) {
-        let device = json!({"disk": {"id": "remote", "path": "disk", "queues": 2}}).to_string();
+        let disk = json!({"disk": {"id": "remote", "path": "disk", "queues": 2}});
+        self.serve_device(&disk, arguments);
+    }
+
+    /// The same with any device.
+    fn serve_device(&mut self, device: &Value, arguments: &[&str]) {
+        let device = device.to_string();
         let _ = fs::remove_file(self.socket());
         let mut command = self.command(&["--socket", "socket", "--device", &device]);
         self.program = Some(command.args(arguments).spawn().unwrap());
@@ -153,6 +160,73 @@ fn a_program_that_is_killed_and_started_again_goes_on_with_its_front_end() {
         let (_, _, bytes) = harness.next_used(0).expect("an answer of the next one");
         assert_eq!((bytes[0], bytes[512]), (round, 0));
     }
+}
+
+/// The card's address, and the host's on its network.
+const MAC: [u8; 6] = [0x10, 0x66, 0x6a, 0, 0, 1];
+const HOST: [u8; 4] = [10, 80, 0, 1];
+/// Bytes before a frame.
+const HEADER: usize = 12;
+
+/// Asks who has the host's address (ARP), with nothing left to do in the header.
+fn question() -> Vec<u8> {
+    let ethernet = [&[0xff; 6][..], &MAC, &[8, 6]].concat();
+    let arp = [0, 1, 8, 0, 6, 4, 0, 1];
+    let sender = [&MAC[..], &[10, 80, 0, 2]].concat();
+    let target = [&[0; 6][..], &HOST].concat();
+    [&[0; HEADER][..], &ethernet, &arp, &sender, &target].concat()
+}
+
+/// Sends the question and waits for the answer, among whatever else the host has to say.
+fn is_answered(harness: &mut Harness) -> bool {
+    harness.queues[1].add(&[Part::Read(question())]);
+    harness.queues[1].kick();
+    for _ in 0..64 {
+        let Some((_, len, bytes)) = harness.next_used(0) else {
+            return false;
+        };
+        let frame = &bytes[HEADER..len as usize];
+        if frame[..6] == MAC && frame[12..14] == [8, 6] && frame[28..32] == HOST {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_network_card_is_answered_also_by_the_back_end_that_follows_one_that_died() {
+    if !nix::unistd::geteuid().is_root() || !std::path::Path::new("/dev/net/tun").exists() {
+        eprintln!("skipped: no right to make a network, or no taps");
+        return;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    for words in [
+        "tuntap add dev tap0 mode tap",
+        "address add 10.80.0.1/24 dev tap0",
+        "link set tap0 up",
+    ] {
+        let status = Command::new("ip").args(words.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {words}");
+    }
+    let mut place = Place::new();
+    let device = json!({"net": {"id": "remote", "tap": "tap0", "mac": "10:66:6a:00:00:01"}});
+    place.serve_device(&device, &["--uid", "54321"]);
+    let profile = Profile::Net {
+        mac: MacAddress(MAC),
+        mtu: 1500,
+    };
+    let card = VhostUser::new(profile, place.connector()).unwrap();
+    let mut harness = Harness::with_device(Box::new(Virtio::new(card)), VERSION_1);
+    for _ in 0..64 {
+        harness.queues[0].add(&[Part::Write(2048)]);
+    }
+    harness.queues[0].kick();
+    for _ in 0..3 {
+        assert!(is_answered(&mut harness));
+        place.kill();
+        place.serve_device(&device, &["--uid", "54321"]);
+    }
+    assert!(is_answered(&mut harness));
 }
 
 #[test]
