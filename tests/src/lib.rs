@@ -5,7 +5,7 @@
 //! also when a test panics. Tests get the built programs by `VIRGA_DIST` (as
 //! `ci/build` lays them out) and the unmodified incus client by `VIRGA_INCUS_CLIENT`.
 //!
-//! A [`Guest`] is a Linux guest on `virga-vmm` without a daemon.
+//! A [`Guest`] is a Linux guest on `virga-vmm` without a daemon, a [`BackEnd`] serves a device to one of any VMM.
 
 #![allow(
     clippy::expect_used,
@@ -13,11 +13,13 @@
     reason = "a fixture that cannot do its part fails the test"
 )]
 
+mod back_end;
 mod client;
 mod guest;
 mod host;
 mod skip;
 
+pub use back_end::{BACK_END_USER, BackEnd};
 pub use client::{Client, Outcome};
 pub use guest::{Guest, initrd};
 pub use host::{Host, virga};

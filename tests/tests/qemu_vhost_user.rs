@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use end_to_end::initrd;
-use serde_json::{Value, json};
+use end_to_end::{BackEnd, initrd};
+use serde_json::json;
 
 /// Longer than a guest takes to boot on an emulated processor.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -29,34 +29,10 @@ fn qemu() -> Option<PathBuf> {
     qemu.map(PathBuf::from)
 }
 
-/// A back end that is gone with the test.
-struct BackEnd(Child);
+/// A program that is gone with the test.
+struct Program(Child);
 
-impl BackEnd {
-    fn start(folder: &Path, device: &Value) -> Self {
-        let _ = std::fs::remove_file(folder.join("socket"));
-        let program = Command::new(dist().join("bin/virga-vhost-user"))
-            .args([
-                "--socket",
-                "socket",
-                "--uid",
-                "54321",
-                "--device",
-                &device.to_string(),
-            ])
-            .current_dir(folder)
-            .spawn()
-            .expect("start virga-vhost-user");
-        let began = Instant::now();
-        while !folder.join("socket").exists() {
-            assert!(began.elapsed() < PATIENCE, "the back end does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self(program)
-    }
-}
-
-impl Drop for BackEnd {
+impl Drop for Program {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();
@@ -104,13 +80,13 @@ fn boot(qemu: &Path, folder: &Path, script: &str, device: &[&str]) -> String {
     let child = command
         .stdout(Stdio::piped())
         .spawn()
-        .map(BackEnd)
+        .map(Program)
         .expect("start QEMU");
     finish(child)
 }
 
 /// What a program printed until its end.
-fn finish(mut program: BackEnd) -> String {
+fn finish(mut program: Program) -> String {
     let mut stdout = program.0.stdout.take().expect("its output");
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
