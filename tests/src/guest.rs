@@ -1,5 +1,7 @@
 //! A Linux guest on `virga-vmm` by itself: the guest kernel and an initrd of busybox with a script, no daemon.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,6 +67,13 @@ impl Guest {
     pub fn client(&mut self) -> Client {
         let run_dir = self.run_dir();
         self.until("the control socket", |_| Client::connect(&run_dir).ok())
+    }
+
+    /// Types a line on the serial console.
+    pub fn type_line(&mut self, line: &str) {
+        let socket = self.run_dir().join("console.sock");
+        let mut socket = UnixStream::connect(socket).expect("the console's socket");
+        writeln!(socket, "{line}").expect("type");
     }
 
     /// Waits until the guest has printed this.

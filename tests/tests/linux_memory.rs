@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, reason = "a step that fails fails the test")]
 
+use std::path::Path;
+use std::process::Command;
+
 use end_to_end::{Guest, virtual_machines_run_here};
 use serde_json::{Value, json};
 use vmm::client::Client;
@@ -91,6 +94,64 @@ fn linux_sees_its_nodes_and_takes_and_gives_memory_while_it_runs() {
     }
     assert_eq!(metric(&client, "balloon", "/failures"), 0);
     client.stop().expect("stop");
+}
+
+/// A file with an ext4 that holds one file.
+fn file_system(path: &Path, contents: &Path) {
+    std::fs::File::create(path)
+        .and_then(|file| file.set_len(16 * MIB))
+        .expect("make a file");
+    let status = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-b", "4096", "-d"])
+        .args([contents, path])
+        .status();
+    assert!(status.expect("mkfs.ext4").success());
+}
+
+#[test]
+fn linux_runs_files_of_persistent_memory_in_place_and_flushes_to_the_hosts_file() {
+    if !virtual_machines_run_here(
+        "linux_runs_files_of_persistent_memory_in_place_and_flushes_to_the_hosts_file",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a scratch directory");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("contents")).expect("make a folder");
+    std::fs::write(path("contents/greeting"), "from the host's page cache").expect("write a file");
+    file_system(&path("shared"), &path("contents"));
+    file_system(&path("own"), &path("contents"));
+    let before = std::fs::read(path("shared")).expect("read the shared file");
+    let script = "mkdir /s /o
+        mount -t ext4 -o ro,dax /dev/pmem0 /s && echo read: $(cat /s/greeting); grep pmem0 /proc/mounts
+        mount -t ext4 -o dax /dev/pmem1 /o && echo to the host >/o/greeting && sync && echo synced
+        dd if=/dev/zero of=/dev/pmem0 bs=4096 count=1 2>/dev/null
+        umount /o; poweroff -f";
+    let guest = Guest::start(script, |config| {
+        config["pmem"] = json!([
+            {"id": "shared", "path": path("shared"), "read_only": true}, {"id": "own", "path": path("own")},
+        ]);
+    });
+    let (console, report) = guest.end();
+    assert_eq!(report["reason"], "poweroff", "{report} {console}");
+    for expected in ["read: from the host's page cache", "dax", "synced"] {
+        assert!(console.contains(expected), "{expected}: {console}");
+    }
+    assert_eq!(
+        std::fs::read(path("shared")).expect("read it again"),
+        before,
+        "{console}"
+    );
+    let output = Command::new("debugfs")
+        .args(["-R", "cat greeting"])
+        .arg(path("own"))
+        .output()
+        .expect("debugfs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "to the host\n",
+        "{console}"
+    );
 }
 
 #[test]

@@ -156,3 +156,34 @@ fn a_watchdog_needs_a_pci_bus() {
         ended.stderr
     );
 }
+
+#[test]
+fn the_cmos_clock_has_the_hosts_date_in_utc() {
+    if !has_kvm() {
+        return;
+    }
+    // mov dx, 0x3f8; for century, year, month, day in BCD: mov al, register; out 0x70, al; in al, 0x71; out dx, al
+    let mut payload = Payload::new().raw(&[0x66, 0xba, 0xf8, 0x03]);
+    for register in [0x32, 9, 8, 7] {
+        payload = payload.raw(&[0xb0, register, 0xe6, 0x70, 0xe4, 0x71, 0xee]);
+    }
+    let spec = Spec::new(&payload.power_off());
+    let today = || {
+        let output = std::process::Command::new("date")
+            .args(["-u", "+%Y%m%d"])
+            .output();
+        String::from_utf8(output.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let before = today();
+    let ended = spec.run_to_end();
+    let told: String = ended.console.bytes().map(|byte| format!("{byte:02x}")).collect();
+    // It may have become midnight meanwhile.
+    assert!(
+        told == before || told == today(),
+        "{told} on {before}: {}",
+        ended.stderr
+    );
+}
