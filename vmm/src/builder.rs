@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use devices::bus::Bus;
 use devices::hotplug::{self, Hotplug};
+use devices::legacy::cmos::{self, Cmos};
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, InputWanted, Serial};
 use devices::pci::access::{CONFIG_PORTS_BASE, CONFIG_PORTS_SIZE, ECAM_SIZE};
@@ -141,6 +142,10 @@ pub fn build(
         ));
     }));
     ports.insert(i8042::BASE, i8042::SIZE, Arc::new(Mutex::new(controller)))?;
+    let mut ram = layout::ram_ranges(config.memory_bytes).into_iter();
+    let mut next = || ram.next().map_or(0, |(_, len)| len);
+    let rtc = Cmos::new(next(), next());
+    ports.insert(cmos::BASE, cmos::SIZE, Arc::new(Mutex::new(rtc)))?;
     ports.insert(
         power::BASE,
         power::SIZE,

@@ -162,7 +162,7 @@ fn the_cmos_clock_has_the_hosts_date_in_utc() {
     if !has_kvm() {
         return;
     }
-    // mov dx, 0x3f8; for century, year, month, day in BCD: mov al, register; out 0x70, al; in al, 0x71; out dx, al
+    // mov dx, 0x3f8; for century, year, month, day: mov al, register; out 0x70, al; in al, 0x71; out dx, al
     let mut payload = Payload::new().raw(&[0x66, 0xba, 0xf8, 0x03]);
     for register in [0x32, 9, 8, 7] {
         payload = payload.raw(&[0xb0, register, 0xe6, 0x70, 0xe4, 0x71, 0xee]);
@@ -179,7 +179,7 @@ fn the_cmos_clock_has_the_hosts_date_in_utc() {
     };
     let before = today();
     let ended = spec.run_to_end();
-    let told: String = ended.console.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let told: String = ended.console.bytes().map(|byte| format!("{byte:02}")).collect();
     // It may have become midnight meanwhile.
     assert!(
         told == before || told == today(),

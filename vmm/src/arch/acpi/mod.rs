@@ -29,9 +29,8 @@ const OEM_ID: [u8; 6] = *b"VIRGA ";
 const OEM_TABLE: [u8; 8] = *b"VIRGAVM ";
 const OEM_REVISION: u32 = 1;
 
-/// `IAPC_BOOT_ARCH` (§5.2.9.3): no VGA, no CMOS clock; bits for legacy devices and keyboard controller stay clear.
+/// `IAPC_BOOT_ARCH` (§5.2.9.3): no VGA; bits for legacy devices and keyboard controller stay clear.
 const NO_VGA: u16 = 1 << 2;
-const NO_CMOS_CLOCK: u16 = 1 << 5;
 
 /// Since revision 5 of the MADT its processors may be online capable (ACPI 6.3 §5.2.12); this is that of ACPI 6.5.
 const MADT_REVISION: u8 = 6;
@@ -142,7 +141,7 @@ fn fadt(dsdt: u64) -> Vec<u8> {
         .flag(Flags::Wbinvd);
     // Some systems look at the 32-bit pointer only; both may be set when they agree.
     fadt.dsdt = (dsdt as u32).into();
-    fadt.iapc_boot_arch = (NO_VGA | NO_CMOS_CLOCK).into();
+    fadt.iapc_boot_arch = NO_VGA.into();
     fadt.sleep_control_reg = port_register(SLEEP_CONTROL);
     fadt.sleep_status_reg = port_register(SLEEP_STATUS);
     fadt.reset_reg = port_register(RESET);
