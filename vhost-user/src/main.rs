@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     kept.extend(host_file::number(&arguments.socket));
     // SAFETY: nothing has been opened yet but what was inherited.
     unsafe { host_file::keep(&kept) };
-    StderrLog::new(tracing::Level::INFO).install();
+    StderrLog::new(config.log, &config.name).install();
     match run(&arguments, &config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

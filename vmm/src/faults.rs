@@ -16,6 +16,7 @@ use vmm_sys_util::signal::register_signal_handler;
 
 use crate::exit::{EXIT_FILE, ExitReason, ExitReport, Sync, write_json_at};
 use crate::exit_signal::ExitSignal;
+use crate::log;
 use crate::sandbox::seccomp;
 
 struct Reporter {
@@ -59,7 +60,7 @@ extern "C" fn memory_lost(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc:
 
 /// Ends the VM from a signal handler; the thread does nothing more.
 pub(crate) fn end(message: String) -> ! {
-    eprintln!("virga-vmm: {message}");
+    log::say(&message);
     let Some(reporter) = REPORTER.get() else {
         std::process::abort()
     };

@@ -25,6 +25,7 @@ use crate::exit_signal::ExitSignal;
 use crate::faults;
 use crate::host_file;
 use crate::kvm::vcpu;
+use crate::log;
 use crate::machine::{BuildError, LifeError};
 use crate::process::Process;
 use crate::sandbox::seccomp::{Filters, ThreadKind};
@@ -285,7 +286,7 @@ fn report_panics(exit: Arc<ExitSignal>) {
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         let message = format!("internal error in thread {thread}: {info}");
-        eprintln!("virga-vmm: {message}");
+        log::say(&message);
         exit.raise(ExitReport::new(ExitReason::Error, message));
     }));
 }

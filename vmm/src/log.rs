@@ -1,5 +1,5 @@
 //! Where this process' and its devices' messages go: one line each on standard error, which the daemon keeps in
-//! `virga.log`.
+//! `virga.log`. A line is text for people or a JSON object, as the configuration says.
 //!
 //! What a guest can cause over and over must not fill the host's disk: each place in the program may log [`BURST`] lines
 //! at once and then one a second. What is left out is counted, and said with the next line of this place.
@@ -9,22 +9,32 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
 
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::config::{LogConfig, LogFormat};
+
 /// Lines of one place in the program before their rate is limited.
 pub const BURST: u32 = 20;
 /// How often there is one more line after that.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// The VM's name, where lines are JSON objects.
+static JSON_OF: OnceLock<String> = OnceLock::new();
+
 /// Writes events up to a level to standard error.
 pub struct StderrLog {
     level: Level,
+    format: LogFormat,
+    /// The VM's name.
+    vm: String,
     limits: Mutex<HashMap<Identifier, Limit>>,
 }
 
@@ -68,42 +78,112 @@ impl Limit {
 }
 
 impl StderrLog {
-    /// Writes events of this level and more severe ones.
+    /// Writes what the configuration of a VM with this name asks for.
     #[must_use]
-    pub fn new(level: Level) -> Self {
+    pub fn new(config: LogConfig, vm: &str) -> Self {
         Self {
-            level,
+            level: config.level.into(),
+            format: config.format,
+            vm: vm.to_owned(),
             limits: Mutex::default(),
         }
     }
 
     /// Makes this the log of the process. Only the first call counts.
     pub fn install(self) {
+        if self.format == LogFormat::Json {
+            let _ = JSON_OF.set(self.vm.clone());
+        }
         // Fails when there is one already, which then is used.
         let _ = tracing::subscriber::set_global_default(self);
     }
 }
 
-/// Collects an event's fields: the message first, then `name=value`.
+/// Writes a line of the program's own to standard error. Nobody to read it is no reason to stop a VM.
+pub fn say(message: &str) {
+    let text = match JSON_OF.get() {
+        Some(vm) => as_json(vm, &Level::INFO, "virga-vmm", &Line::of(message), 0),
+        None => format!("virga-vmm: {message}\n"),
+    };
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// An event's message and its fields.
 #[derive(Default)]
 struct Line {
     message: String,
-    fields: String,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Line {
+    fn of(message: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            fields: Vec::new(),
+        }
+    }
 }
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            name => self.fields.push((name, text.into())),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            name => self.fields.push((name, value.into())),
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.fields.push((field.name(), value.into()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.push((field.name(), value.into()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.push((field.name(), value.into()));
     }
 }
 
-fn format(level: &Level, target: &str, line: &Line) -> String {
-    // One event is one line, whatever a file name or a guest put into it.
-    format!("{level:<5} {target}: {}{}", line.message, line.fields).replace(['\n', '\r'], " ") + "\n"
+/// One event is one line, whatever a file name or a guest put into it.
+fn as_text(level: &Level, target: &str, line: &Line, left_out: u64) -> String {
+    let mut text = format!("{level:<5} {target}: {}", line.message);
+    for (name, value) in &line.fields {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {name}={value}");
+    }
+    if left_out > 0 {
+        let _ = write!(text, " ({left_out} lines like this were left out)");
+    }
+    text.replace(['\n', '\r'], " ") + "\n"
+}
+
+fn as_json(vm: &str, level: &Level, target: &str, line: &Line, left_out: u64) -> String {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let fields: Map<String, Value> = line
+        .fields
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    let mut object = json!({
+        "time": time.as_secs_f64(), "level": level.as_str(), "target": target, "vm": vm,
+        "thread": std::thread::current().name().unwrap_or("unnamed"), "message": line.message,
+    });
+    if !fields.is_empty() {
+        object["fields"] = fields.into();
+    }
+    if left_out > 0 {
+        object["left_out"] = left_out.into();
+    }
+    object.to_string() + "\n"
 }
 
 impl Subscriber for StderrLog {
@@ -121,11 +201,11 @@ impl Subscriber for StderrLog {
         let Some(left_out) = left_out else { return };
         let mut line = Line::default();
         event.record(&mut line);
-        if left_out > 0 {
-            // Writing to a string cannot fail.
-            let _ = write!(line.fields, " ({left_out} lines like this were left out)");
-        }
-        let text = format(event.metadata().level(), event.metadata().target(), &line);
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        let text = match self.format {
+            LogFormat::Text => as_text(level, target, &line, left_out),
+            LogFormat::Json => as_json(&self.vm, level, target, &line, left_out),
+        };
         // Nobody to read it is no reason to stop a VM.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }

@@ -6,17 +6,30 @@ use super::*;
 fn an_event_is_one_line_with_its_fields() {
     let line = Line {
         message: "cannot\nwait".into(),
-        fields: " error=\"x\"".into(),
+        fields: vec![("error", "x\ny".into()), ("count", 3.into())],
     };
     assert_eq!(
-        format(&Level::WARN, "vmm::supervisor", &line),
-        "WARN  vmm::supervisor: cannot wait error=\"x\"\n"
+        as_text(&Level::WARN, "vmm::supervisor", &line, 0),
+        "WARN  vmm::supervisor: cannot wait error=\"x\\ny\" count=3\n"
+    );
+    let text = as_json("v1", &Level::WARN, "vmm::supervisor", &line, 7);
+    assert_eq!(text.matches('\n').count(), 1, "{text}");
+    let mut object: Value = serde_json::from_str(&text).unwrap();
+    assert!(object["time"].as_f64().unwrap() > 1.7e9, "{text}");
+    object["time"] = 0.into();
+    object["thread"] = "t".into();
+    assert_eq!(
+        object,
+        json!({
+            "time": 0, "level": "WARN", "target": "vmm::supervisor", "vm": "v1", "thread": "t", "message": "cannot\nwait",
+            "fields": {"error": "x\ny", "count": 3}, "left_out": 7,
+        })
     );
 }
 
 #[test]
 fn events_below_the_level_are_not_formatted() {
-    let log = StderrLog::new(Level::INFO);
+    let log = StderrLog::new(LogConfig::default(), "v1");
     tracing::subscriber::with_default(log, || {
         assert!(tracing::enabled!(Level::INFO));
         assert!(!tracing::enabled!(Level::DEBUG));

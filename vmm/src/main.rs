@@ -9,7 +9,7 @@ use vmm::config::VmConfig;
 use vmm::footprint;
 use vmm::host_file;
 use vmm::launch;
-use vmm::log::StderrLog;
+use vmm::log::{self, StderrLog};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(problem) => {
-            eprintln!("virga-vmm: {problem}; see virga-vmm --help");
+            log::say(&format!("{problem}; see virga-vmm --help"));
             return ExitCode::from(USAGE);
         }
     };
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Command::Probe => match serde_json::to_string(&vmm::probe::probe()) {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => {
-                eprintln!("virga-vmm: {error}");
+                log::say(&error.to_string());
                 ExitCode::FAILURE
             }
         },
@@ -53,7 +53,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn usage(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("virga-vmm: {}", launch::chain(error));
+    log::say(&launch::chain(error));
     ExitCode::from(USAGE)
 }
 
@@ -61,18 +61,18 @@ fn run(config: VmConfig, clock: BootClock) -> ExitCode {
     // SAFETY: nothing has been opened yet that is still open.
     unsafe { host_file::keep(&config.descriptors()) };
     footprint::share_one_heap();
-    StderrLog::new(tracing::Level::INFO).install();
+    StderrLog::new(config.log, &config.name).install();
     let name = config.name.clone();
     match launch::run(config, clock) {
         Ok(report) => {
-            eprintln!("virga-vmm: {name} has ended: {}", report.message);
+            log::say(&format!("{name} has ended: {}", report.message));
             // Statuses are small; see `ExitReason`.
             let status = u8::try_from(report.reason.process_status()).unwrap_or(1);
             // Threads that could not be stopped must not be waited for.
             std::process::exit(i32::from(status))
         }
         Err(error) => {
-            eprintln!("virga-vmm: cannot start {name}: {}", launch::chain(&error));
+            log::say(&format!("cannot start {name}: {}", launch::chain(&error)));
             ExitCode::FAILURE
         }
     }

@@ -128,6 +128,7 @@ fn documents_have_the_fields_that_are_described() {
     compare("SmbiosConfig", fields::<config::SmbiosConfig>());
     compare("WatchdogConfig", fields::<config::WatchdogConfig>());
     compare("GdbConfig", fields::<config::GdbConfig>());
+    compare("LogConfig", fields::<config::LogConfig>());
     compare("SandboxConfig", fields::<config::SandboxConfig>());
     compare("Rlimits", fields::<config::Rlimits>());
     compare("BlockUpdate", fields::<block::Update>());

@@ -13,6 +13,7 @@ mod file_system;
 mod gdb;
 mod kernel;
 mod limits;
+mod log;
 mod memory;
 mod names;
 mod net;
@@ -43,6 +44,7 @@ pub use file_system::FileSystemConfig;
 pub use gdb::GdbConfig;
 pub use kernel::{BootProtocol, KernelConfig, MAX_CMDLINE_LEN};
 pub use limits::{Limits, check_limits};
+pub use log::{LogConfig, LogFormat, LogLevel};
 pub use memory::{HugePages, MemoryConfig, MemoryHotplugConfig, NodeConfig};
 pub use names::Names;
 pub use net::NetConfig;
@@ -146,6 +148,9 @@ pub struct VmConfig {
     /// Control socket; a path, or `fd:N` for one that listens.
     #[serde(default = "default_control_socket")]
     pub control_socket: PathBuf,
+    /// The log of the process.
+    #[serde(default)]
+    pub log: LogConfig,
     /// What the process gives up.
     #[serde(default)]
     pub sandbox: SandboxConfig,
