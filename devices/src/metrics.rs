@@ -85,8 +85,13 @@ impl Histogram {
         self.counts().iter().sum()
     }
 
+    /// Microseconds in all.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
+    }
+
     /// The buckets up to the last one that is not empty.
-    fn counts(&self) -> Vec<u64> {
+    pub fn counts(&self) -> Vec<u64> {
         let mut counts: Vec<u64> = self
             .buckets
             .iter()
@@ -106,7 +111,7 @@ impl Serialize for Histogram {
         let counts = self.counts();
         let mut fields = serializer.serialize_struct("Histogram", 3)?;
         fields.serialize_field("count", &counts.iter().sum::<u64>())?;
-        fields.serialize_field("sum_us", &self.sum_us.load(Ordering::Relaxed))?;
+        fields.serialize_field("sum_us", &self.sum_us())?;
         fields.serialize_field("log2_us", &counts)?;
         fields.end()
     }

@@ -197,7 +197,12 @@ fn metrics_tell_how_long_the_start_took_and_what_memory_it_takes() {
         "{first_run}"
     );
     assert!(metrics.boot.built_us >= metrics.boot.loaded_us && metrics.boot.loaded_us > 0);
-    assert!(metrics.vcpus[0].pio >= 2, "{metrics:?}");
+    let vcpu = &metrics.vcpus[0];
+    assert!(
+        vcpu.pio >= 2 && vcpu.pio == vcpu.io_in + vcpu.io_out,
+        "{metrics:?}"
+    );
+    assert!(vcpu.handling.count >= vcpu.pio, "{metrics:?}");
     assert!(
         metrics.overhead_bytes > 0 && metrics.overhead_bytes < metrics.resident_bytes,
         "{metrics:?}"

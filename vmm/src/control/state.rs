@@ -99,8 +99,19 @@ pub struct BootTimes {
     pub loaded_us: u64,
 }
 
-/// Exits of one vCPU to this process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How long something took, in buckets of powers of two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many were counted.
+    pub count: u64,
+    /// Microseconds in all.
+    pub sum_us: u64,
+    /// Entry *i* counts what took less than 2^i microseconds, and no less than the entry before.
+    pub log2_us: Vec<u64>,
+}
+
+/// Exits of one vCPU to this process, by the reasons that KVM gives for them (KVM API §5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VcpuMetrics {
     /// Port reads and writes.
     pub pio: u64,
@@ -116,6 +127,24 @@ pub struct VcpuMetrics {
     /// All returns of `KVM_RUN`, those that ask for nothing included.
     #[serde(default)]
     pub exits: u64,
+    /// Of `pio`, reads (`KVM_EXIT_IO` in).
+    #[serde(default)]
+    pub io_in: u64,
+    /// Of `pio`, writes (`KVM_EXIT_IO` out).
+    #[serde(default)]
+    pub io_out: u64,
+    /// Of `mmio`, reads (`KVM_EXIT_MMIO`).
+    #[serde(default)]
+    pub mmio_reads: u64,
+    /// Of `mmio`, writes (`KVM_EXIT_MMIO`).
+    #[serde(default)]
+    pub mmio_writes: u64,
+    /// Stops for a debugger (`KVM_EXIT_DEBUG`).
+    #[serde(default)]
+    pub debug: u64,
+    /// How long this process took over exits, from the return of `KVM_RUN` on.
+    #[serde(default)]
+    pub handling: Latency,
 }
 
 /// `GET /metrics`.

@@ -4,10 +4,12 @@
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use devices::bus::Bus;
+use devices::metrics::{Counter, Histogram};
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_debug_exit_arch};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use nix::unistd::gettid;
@@ -21,7 +23,7 @@ use super::run_page::RunPage;
 use crate::affinity;
 use crate::clock::BootClock;
 use crate::config::Numbers;
-use crate::control::state::VcpuMetrics;
+use crate::control::state::{Latency, VcpuMetrics};
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::faults::MEMORY_LOST;
@@ -57,12 +59,16 @@ pub struct VcpuContext {
 
 #[derive(Default)]
 struct Counters {
-    pio: AtomicU64,
-    mmio: AtomicU64,
-    interrupted: AtomicU64,
-    unclaimed: AtomicU64,
-    final_exits: AtomicU64,
-    exits: AtomicU64,
+    io_in: Counter,
+    io_out: Counter,
+    mmio_reads: Counter,
+    mmio_writes: Counter,
+    debug: Counter,
+    interrupted: Counter,
+    unclaimed: Counter,
+    final_exits: Counter,
+    exits: Counter,
+    handling: Histogram,
 }
 
 /// A vCPU and its thread.
@@ -145,14 +151,26 @@ impl Vcpu {
     /// Exits so far.
     #[must_use]
     pub fn metrics(&self) -> VcpuMetrics {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let (io_in, io_out) = (counters.io_in.get(), counters.io_out.get());
+        let (mmio_reads, mmio_writes) = (counters.mmio_reads.get(), counters.mmio_writes.get());
         VcpuMetrics {
-            pio: read(&self.counters.pio),
-            mmio: read(&self.counters.mmio),
-            interrupted: read(&self.counters.interrupted),
-            unclaimed: read(&self.counters.unclaimed),
-            final_exits: read(&self.counters.final_exits),
-            exits: read(&self.counters.exits),
+            pio: io_in + io_out,
+            mmio: mmio_reads + mmio_writes,
+            interrupted: counters.interrupted.get(),
+            unclaimed: counters.unclaimed.get(),
+            final_exits: counters.final_exits.get(),
+            exits: counters.exits.get(),
+            io_in,
+            io_out,
+            mmio_reads,
+            mmio_writes,
+            debug: counters.debug.get(),
+            handling: Latency {
+                count: counters.handling.count(),
+                sum_us: counters.handling.sum_us(),
+                log2_us: counters.handling.counts(),
+            },
         }
     }
 
@@ -215,13 +233,13 @@ impl Runner {
                 self.page.immediate_exit().store(1, Ordering::SeqCst);
             }
             let exit = self.run_once(fd);
-            self.counters.exits.fetch_add(1, Ordering::Relaxed);
+            self.counters.exits.increment();
             settled = !matches!(exit, Exit::Answered);
             match exit {
                 Exit::Answered | Exit::Interrupted => {}
                 Exit::Debug(debug) => self.stop_for_debugger(debug),
                 Exit::Stop(stop) => {
-                    self.counters.final_exits.fetch_add(1, Ordering::Relaxed);
+                    self.counters.final_exits.increment();
                     self.stop(fd, stop);
                 }
             }
@@ -233,41 +251,45 @@ impl Runner {
     }
 
     fn run_once(&self, fd: &mut VcpuFd) -> Exit {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         let claimed = |claimed: bool| {
             if !claimed {
-                count(&self.counters.unclaimed);
+                self.counters.unclaimed.increment();
             }
         };
-        match fd.run() {
+        let exit = fd.run();
+        let began = Instant::now();
+        let exit = match exit {
             Ok(VcpuExit::IoIn(port, data)) => {
-                count(&self.counters.pio);
+                self.counters.io_in.increment();
                 for item in data.chunks_mut(self.page.io_size()) {
                     claimed(self.context.ports.read(u64::from(port), item));
                 }
                 Exit::Answered
             }
             Ok(VcpuExit::IoOut(port, data)) => {
-                count(&self.counters.pio);
+                self.counters.io_out.increment();
                 for item in data.chunks(self.page.io_size()) {
                     claimed(self.context.ports.write(u64::from(port), item));
                 }
                 Exit::Answered
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
-                count(&self.counters.mmio);
+                self.counters.mmio_reads.increment();
                 let found = self.context.mmio.read(address, data);
                 claimed(found);
                 self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
-                count(&self.counters.mmio);
+                self.counters.mmio_writes.increment();
                 let found = self.context.mmio.write(address, data);
                 claimed(found);
                 self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::Intr) => Exit::Interrupted,
-            Ok(VcpuExit::Debug(debug)) => Exit::Debug(debug),
+            Ok(VcpuExit::Debug(debug)) => {
+                self.counters.debug.increment();
+                Exit::Debug(debug)
+            }
             Ok(VcpuExit::Shutdown) => Exit::Stop(Stop::Guest(ExitReason::Panic, "triple fault")),
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Exit::Stop(Stop::Guest(
                 ExitReason::Poweroff,
@@ -291,7 +313,7 @@ impl Runner {
                 "KVM gives back control unexpectedly: {other:?}"
             ))),
             Err(error) if error.errno() == libc::EINTR => {
-                count(&self.counters.interrupted);
+                self.counters.interrupted.increment();
                 self.page.immediate_exit().store(0, Ordering::SeqCst);
                 Exit::Interrupted
             }
@@ -299,7 +321,9 @@ impl Runner {
             Err(error) if error.errno() == libc::EAGAIN => Exit::Interrupted,
             Err(error) if error.errno() == libc::EFAULT => Exit::Stop(memory_gone()),
             Err(error) => Exit::Stop(Stop::Failed(format!("KVM_RUN fails: {error}"))),
-        }
+        };
+        self.counters.handling.observe(began.elapsed());
+        exit
     }
 
     /// Memory that KVM cannot reach where it emulates an instruction looks to it like a device's.
