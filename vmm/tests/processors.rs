@@ -5,7 +5,7 @@
 mod common;
 
 use common::payload::Payload;
-use common::vm::{Spec, has_kvm};
+use common::vm::{Spec, eventually, has_kvm};
 use serde_json::json;
 use vmm::exit::ExitReason;
 use vmm::probe::{KvmKind, probe};
@@ -112,20 +112,26 @@ fn a_pvh_guest_is_entered_in_protected_mode_with_its_start_info() {
     assert_eq!(printed, 0x336e_c578u32.to_le_bytes(), "{}", ended.stderr);
 }
 
+/// On which CPUs of the host a thread may run.
+fn status(path: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.unwrap().trim().to_owned()
+}
+
+fn first_of(cpus: &str) -> String {
+    cpus.split(['-', ',']).next().unwrap().to_owned()
+}
+
 #[test]
 fn threads_run_on_the_cpus_they_are_pinned_to() {
     if !has_kvm() {
         return;
     }
-    let status = |path: &str| {
-        let text = std::fs::read_to_string(path).unwrap();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        line.unwrap().trim().to_owned()
-    };
     let own = status("/proc/self/status");
-    let first = own.split(['-', ',']).next().unwrap().to_owned();
+    let first = first_of(&own);
     let mut vm = Spec::new(&Payload::new().print("up").forever())
         .set("cpu", json!({"pinning": {"vcpus": [first], "devices": own}}))
         .start();
@@ -141,6 +147,34 @@ fn threads_run_on_the_cpus_they_are_pinned_to() {
         .unwrap();
     assert_eq!(status(&format!("{vcpu}/status")), first);
     client.stop().unwrap();
+}
+
+#[test]
+fn a_processor_that_comes_later_goes_to_its_place_too() {
+    if !has_kvm() {
+        return;
+    }
+    let first = first_of(&status("/proc/self/status"));
+    let mut vm = Spec::new(&Payload::new().print("up").forever())
+        .set("cpu", json!({"max": 2, "pinning": {"vcpus": [first, first]}}))
+        .start();
+    let client = vm.client();
+    vm.wait_for("up");
+    client
+        .call("PUT", "/vcpus", Some(&json!({"count": 2})), &[])
+        .unwrap();
+    let tasks = format!("/proc/{}/task", vm.process.id());
+    eventually("the second vCPU's place", || {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().filter_map(Result::ok);
+        tasks.find_map(|task| {
+            let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+            let placed = status.contains("Name:\tvcpu1\n")
+                && status.contains(&format!("Cpus_allowed_list:\t{first}\n"));
+            placed.then_some(())
+        })
+    });
+    client.stop().unwrap();
+    vm.end();
 }
 
 #[test]
