@@ -389,11 +389,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
     fn refresh(&mut self) {
         // Those at rest find out when they start.
         if let Phase::Running(groups, _) = &self.phase {
-            for group in groups {
-                if let Group::Served(worker) = group {
-                    worker.mailbox.refresh();
-                }
-            }
+            workers(groups).for_each(|worker| worker.mailbox.refresh());
         }
     }
 
