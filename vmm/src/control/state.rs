@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use devices::metrics::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// Phase of a VM's life.
@@ -108,6 +109,17 @@ pub struct Latency {
     pub sum_us: u64,
     /// Entry *i* counts what took less than 2^i microseconds, and no less than the entry before.
     pub log2_us: Vec<u64>,
+}
+
+impl From<&Histogram> for Latency {
+    fn from(histogram: &Histogram) -> Self {
+        let log2_us = histogram.counts();
+        Self {
+            count: log2_us.iter().sum(),
+            sum_us: histogram.sum_us(),
+            log2_us,
+        }
+    }
 }
 
 /// Exits of one vCPU to this process, by the reasons that KVM gives for them (KVM API §5).

@@ -67,7 +67,7 @@ struct Counters {
     interrupted: Counter,
     unclaimed: Counter,
     final_exits: Counter,
-    exits: Counter,
+    /// Of all exits.
     handling: Histogram,
 }
 
@@ -154,23 +154,20 @@ impl Vcpu {
         let counters = &self.counters;
         let (io_in, io_out) = (counters.io_in.get(), counters.io_out.get());
         let (mmio_reads, mmio_writes) = (counters.mmio_reads.get(), counters.mmio_writes.get());
+        let handling = Latency::from(&counters.handling);
         VcpuMetrics {
             pio: io_in + io_out,
             mmio: mmio_reads + mmio_writes,
             interrupted: counters.interrupted.get(),
             unclaimed: counters.unclaimed.get(),
             final_exits: counters.final_exits.get(),
-            exits: counters.exits.get(),
+            exits: handling.count,
             io_in,
             io_out,
             mmio_reads,
             mmio_writes,
             debug: counters.debug.get(),
-            handling: Latency {
-                count: counters.handling.count(),
-                sum_us: counters.handling.sum_us(),
-                log2_us: counters.handling.counts(),
-            },
+            handling,
         }
     }
 
@@ -227,13 +224,14 @@ impl Runner {
             self.context.clock.first_run();
         }
         let mut settled = true;
-        while self.may_run() || !settled {
-            if !self.may_run() {
+        loop {
+            match (self.may_run(), settled) {
+                (true, _) => {}
                 // Lets KVM complete the last access, and come back (KVM API §5, KVM_EXIT_IO).
-                self.page.immediate_exit().store(1, Ordering::SeqCst);
+                (false, false) => self.page.immediate_exit().store(1, Ordering::SeqCst),
+                (false, true) => return,
             }
             let exit = self.run_once(fd);
-            self.counters.exits.increment();
             settled = !matches!(exit, Exit::Answered);
             match exit {
                 Exit::Answered | Exit::Interrupted => {}
