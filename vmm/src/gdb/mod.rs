@@ -17,3 +17,5 @@ pub mod registers;
 pub mod server;
 pub mod session;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
