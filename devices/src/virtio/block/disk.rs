@@ -1,7 +1,7 @@
 //! What a disk is made of: one raw file, or an image in a file of its own and what it stands on. Says which bytes of
 //! which file a transfer moves next.
 
-use super::file::{Erase, HostFile};
+use super::file::{Erase, HostFile, ZEROES};
 use super::in_flight::{Piece, Transfer};
 use super::qcow2::{Allocation, Layer, Qcow2, Qcow2Error, Source, Target};
 use super::request::SECTOR;
@@ -12,9 +12,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Bytes of zeroes written to guest memory at once.
-static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// How a file holds a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,14 +3,18 @@
 use super::Block;
 use super::disk::Next;
 use super::engine::Call;
-use super::file::cannot_erase;
+use super::file::{Erase, ZEROES, cannot_erase};
 use super::in_flight::{InFlight, Transfer, Work};
 use super::request::{Operation, Request, SERIAL_LEN, Status};
+use crate::virtio::buffer::IoVecs;
 use crate::virtio::queue::Queue;
 use crate::virtio::worker::Io;
 use std::io;
 use std::time::Instant;
 use vm_memory::GuestAddressSpace;
+
+/// Bytes of a device that are discarded by hand before other requests get a turn.
+const DISCARD_STEP: u64 = 64 << 20;
 
 /// Where a request stands after a step.
 enum Step {
@@ -134,6 +138,20 @@ impl Block {
                     Err(error) => failed(error),
                 }
             }
+            Work::ByHand(_, left, _) if left.is_empty() => Step::End(Ok(())),
+            Work::ByHand(Erase::Discard, left, _) => {
+                let step = left.start..left.end.min(left.start + DISCARD_STEP);
+                if let Some(file) = self.disk.own_file() {
+                    file.discard_by_hand(&step);
+                }
+                left.start = step.end;
+                // Nothing is moved, but what the engine has for others is.
+                Step::Submit
+            }
+            Work::ByHand(_, left, zeroes) => {
+                *zeroes = zero_vectors(left.end - left.start);
+                Step::Submit
+            }
             Work::Flush | Work::Erase(..) => Step::Submit,
             Work::Id(_) => Step::End(Ok(())),
         }
@@ -173,6 +191,15 @@ impl Block {
                 (piece.file, call)
             }
             Work::Erase(erase, bytes) => (0, Call::Erase(*erase, bytes)),
+            Work::ByHand(erase, left, zeroes) => {
+                let call = Call::Transfer {
+                    write: *erase != Erase::Discard,
+                    iovecs: zeroes,
+                    offset: left.start,
+                    durable,
+                };
+                (0, call)
+            }
             _ => (0, Call::Flush),
         };
         let pushed = match self.disk.files().get(file) {
@@ -208,11 +235,9 @@ impl Block {
             Err(error) => {
                 if let Work::Erase(erase, bytes) = &request.work
                     && cannot_erase(&error)
-                    && !self.abandoned
-                    && let Some(file) = self.disk.own_file()
                 {
-                    let result = file.erase_by_hand(*erase, bytes);
-                    return Some(result.map_err(|_| Status::IoError));
+                    request.work = Work::ByHand(*erase, bytes.clone(), IoVecs::new());
+                    return None;
                 }
                 tracing::debug!(%error, "disk request failed");
                 if let Work::Transfer(transfer) = &mut request.work
@@ -224,8 +249,15 @@ impl Block {
                 return Some(Err(Status::IoError));
             }
         };
-        let Work::Transfer(transfer) = &mut request.work else {
-            return Some(Ok(()));
+        let transfer = match &mut request.work {
+            Work::Transfer(transfer) => transfer,
+            Work::ByHand(Erase::Discard, ..) => return None,
+            Work::ByHand(_, left, _) if count > 0 => {
+                left.start += count as u64;
+                return None;
+            }
+            Work::ByHand(..) => return Some(Err(Status::IoError)),
+            _ => return Some(Ok(())),
         };
         if count == 0 {
             // The file has become shorter than the disk.
@@ -337,4 +369,20 @@ impl Block {
             }
         }
     }
+}
+
+/// Vectors of zeroes, of so many bytes or fewer: what is written in one step.
+fn zero_vectors(len: u64) -> IoVecs {
+    let mut left = len;
+    let mut vectors = IoVecs::new();
+    while left > 0 && vectors.len() < vectors.inline_size() {
+        let here = left.min(ZEROES.len() as u64);
+        vectors.push(libc::iovec {
+            // Only read: it is the source of a write.
+            iov_base: ZEROES.as_ptr().cast_mut().cast(),
+            iov_len: here as usize,
+        });
+        left -= here;
+    }
+    vectors
 }

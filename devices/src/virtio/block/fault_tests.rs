@@ -3,7 +3,11 @@
 use super::request::Status;
 use super::*;
 use crate::testing::{Harness, Part};
+use crate::virtio::device::Reset;
 use std::fs::{File, OpenOptions};
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 const FLUSH: u64 = 1 << spec::VIRTIO_BLK_F_FLUSH;
 const ERROR: u8 = Status::IoError as u8;
@@ -71,5 +75,61 @@ fn writes_and_flushes_that_the_host_refuses_are_errors_and_the_rest_goes_on() {
         let mut harness = device(engine, null);
         assert_eq!(harness.request(0, &[header(4, 0), Part::Write(1)]).1, [ERROR]);
         assert_eq!(harness.request(0, &[header(4, 0), Part::Write(1)]).1, [ERROR]);
+    });
+}
+
+/// A file whose file system makes no zeroes by itself.
+fn file_without_erasure() -> File {
+    // SAFETY: the name is a string, and the descriptor belongs to nobody else.
+    unsafe { File::from_raw_fd(libc::memfd_create(c"disk".as_ptr(), libc::MFD_CLOEXEC)) }
+}
+
+fn zeroing(sector: u64, count: u32) -> [Part; 3] {
+    let segment = [&sector.to_le_bytes()[..], &count.to_le_bytes(), &[0; 4]].concat();
+    [header(13, 0), Part::Read(segment), Part::Write(1)]
+}
+
+#[test]
+fn zeroes_are_written_where_the_file_system_cannot_make_them() {
+    with_each_engine(|engine| {
+        let file = file_without_erasure();
+        file.write_all_at(&[1; 1 << 20], 0).unwrap();
+        let mut harness = device(engine, file.try_clone().unwrap());
+        // An odd number of steps, and a part of one.
+        for (sector, count) in [(3, 1), (100, 1700)] {
+            assert_eq!(harness.request(0, &zeroing(sector, count)).1, [0]);
+        }
+        let mut bytes = vec![0; 1 << 20];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        for (sector, bytes) in bytes.chunks(512).enumerate() {
+            let zeroed = sector == 3 || (100..1800).contains(&sector);
+            assert!(bytes.iter().all(|byte| (*byte == 0) == zeroed), "{sector}");
+        }
+        assert_eq!(harness.device.metrics()["zeroings"], 2);
+    });
+}
+
+#[test]
+fn a_disk_serves_others_while_it_writes_zeroes() {
+    with_each_engine(|engine| {
+        let file = file_without_erasure();
+        let size = u64::from(request::MAX_WRITE_ZEROES_SECTORS) * SECTOR;
+        file.write_all_at(&vec![1; size as usize], 0).unwrap();
+        let mut harness = device(engine, file.try_clone().unwrap());
+        let long = harness.queues[0].add(&zeroing(0, request::MAX_WRITE_ZEROES_SECTORS));
+        let flush = harness.queues[0].add(&[header(4, 0), Part::Write(1)]);
+        harness.queues[0].kick();
+        let order = [(); 2].map(|()| harness.next_used(0).unwrap().0);
+        assert_eq!(order, [flush, long]);
+        // A reset does not wait for the rest.
+        file.write_all_at(&vec![1; size as usize], 0).unwrap();
+        harness.queues[0].add(&zeroing(0, request::MAX_WRITE_ZEROES_SECTORS));
+        harness.queues[0].kick();
+        assert_eq!(harness.device.reset(), Reset::Done);
+        let (mut before, mut after) = (vec![0; size as usize], vec![0; size as usize]);
+        file.read_exact_at(&mut before, 0).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        file.read_exact_at(&mut after, 0).unwrap();
+        assert!(before == after, "a disk that was reset still writes");
     });
 }

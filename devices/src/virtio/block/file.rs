@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
-/// Bytes written at once where zeroes have to be written out.
-static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Zeroes to be written out, as many as are at once.
+pub(super) static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Alignments that direct I/O may need, in the order in which they are tried.
 const ALIGNMENTS: [u64; 2] = [SECTOR, 4096];
@@ -170,29 +170,14 @@ impl HostFile {
         }
     }
 
-    /// What to do where the file system cannot erase: a discard is a hint, for which block devices have a call of
-    /// their own, and zeroes are written out.
-    pub fn erase_by_hand(&self, erase: Erase, bytes: &Range<u64>) -> io::Result<()> {
-        if erase == Erase::Discard {
-            if self.is_device {
-                self.discard_on_device(bytes);
-            }
-            return Ok(());
-        }
-        let mut at = bytes.start;
-        while at < bytes.end {
-            let len = (bytes.end - at).min(ZEROES.len() as u64);
-            self.file
-                .write_all_at(ZEROES.get(..len as usize).unwrap_or_default(), at)?;
-            at += len;
-        }
-        Ok(())
-    }
-
-    /// `fallocate` only discards on devices that return zeroes afterwards; this works on others, too.
-    fn discard_on_device(&self, bytes: &Range<u64>) {
+    /// Where the file system cannot erase, a discard is a hint, for which block devices have a call of their own:
+    /// `fallocate` only discards on those that return zeroes afterwards.
+    pub fn discard_by_hand(&self, bytes: &Range<u64>) {
         // BLKDISCARD, `_IO(0x12, 119)`.
         const REQUEST: libc::c_ulong = 0x1277;
+        if !self.is_device {
+            return;
+        }
         let range = [bytes.start, bytes.end - bytes.start];
         // SAFETY: the request reads two numbers of 64 bits.
         if unsafe { libc::ioctl(self.file.as_raw_fd(), REQUEST as _, range.as_ptr()) } != 0 {

@@ -73,22 +73,3 @@ fn a_file_without_direct_io_is_refused_with_what_to_do() {
     let error = HostFile::with_direct(ordinary, direct).unwrap_err();
     assert!(error.to_string().contains("leave `direct` out"), "{error}");
 }
-
-#[test]
-fn zeroes_are_written_where_the_file_system_cannot_make_them() {
-    let file = HostFile::new(tempfile::tempfile().unwrap()).unwrap();
-    file.write_at(&[1; 300_000], 0).unwrap();
-    file.erase_by_hand(Erase::Zero, &(1000..290_000)).unwrap();
-    // A discard may be left alone.
-    file.erase_by_hand(Erase::Discard, &(0..300_000)).unwrap();
-    let mut bytes = vec![0; 300_000];
-    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 300_000);
-    assert!(
-        bytes[..1000]
-            .iter()
-            .chain(&bytes[290_000..])
-            .all(|byte| *byte == 1)
-    );
-    assert!(bytes[1000..290_000].iter().all(|byte| *byte == 0));
-    assert_eq!(file.read_at(&mut bytes, 299_999).unwrap(), 1);
-}

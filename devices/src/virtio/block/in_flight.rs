@@ -18,6 +18,8 @@ pub(super) enum Work {
     Flush,
     /// Erases bytes.
     Erase(Erase, Range<u64>),
+    /// Erases bytes step by step, where the file system cannot: those to go, and the zeroes of this step.
+    ByHand(Erase, Range<u64>, IoVecs),
     /// None: the serial number, of this many bytes, has been written, or the request was not one.
     Id(u32),
 }

@@ -55,8 +55,8 @@ impl BlockMetrics {
                 self.flushes.increment();
                 self.flush_time.observe(took);
             }
-            Work::Erase(Erase::Discard, _) => self.discards.increment(),
-            Work::Erase(..) => self.zeroings.increment(),
+            Work::Erase(Erase::Discard, _) | Work::ByHand(Erase::Discard, ..) => self.discards.increment(),
+            Work::Erase(..) | Work::ByHand(..) => self.zeroings.increment(),
             Work::Id(_) => {}
         }
     }

@@ -5,7 +5,7 @@
 //! A call that hangs keeps its thread, and what it needs, until the kernel lets go of it; nobody waits for these threads.
 
 use super::engine::{Call, Completion};
-use super::file::{Erase, HostFile, cannot_erase};
+use super::file::{Erase, HostFile};
 use crate::virtio::worker::ThreadHook;
 use std::collections::VecDeque;
 use std::io;
@@ -64,11 +64,7 @@ impl Job {
                 unsafe { self.file.transfer(*write, vectors, *offset, *durable) }
             }
             Work::Flush => self.file.flush().map(|()| 0),
-            Work::Erase(erase, bytes) => match self.file.erase(*erase, bytes) {
-                Err(error) if cannot_erase(&error) => self.file.erase_by_hand(*erase, bytes),
-                result => result,
-            }
-            .map(|()| 0),
+            Work::Erase(erase, bytes) => self.file.erase(*erase, bytes).map(|()| 0),
         }
     }
 }

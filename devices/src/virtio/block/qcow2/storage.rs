@@ -1,5 +1,6 @@
 //! The file of an image as its tables need it: plain reads and writes at an offset, and a barrier.
 
+use super::super::file::ZEROES;
 use std::io;
 use std::ops::Range;
 
@@ -25,11 +26,10 @@ impl dyn Storage {
         if self.punch(bytes.clone()).is_ok() {
             return Ok(());
         }
-        let zeroes = [0; 4096];
         let mut at = bytes.start;
         while at < bytes.end {
-            let len = (bytes.end - at).min(zeroes.len() as u64);
-            self.write_at(zeroes.get(..len as usize).unwrap_or_default(), at)?;
+            let len = (bytes.end - at).min(ZEROES.len() as u64);
+            self.write_at(ZEROES.get(..len as usize).unwrap_or_default(), at)?;
             at += len;
         }
         Ok(())
