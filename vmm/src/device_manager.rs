@@ -3,7 +3,7 @@
 //! A driver activates its device by a register write, on a vCPU's thread. New threads inherit the filter of the one
 //! that starts them, and a vCPU's filter allows nothing that a worker needs, so starting and stopping is done here,
 //! on behalf of the vCPU, which waits. [`Managed`] wraps a device for that; its transport does not notice. Devices that
-//! come while the guest runs are made here, and whoever drops one, it ends here. A device whose requests are still with the
+//! come while the guest runs are made by a thread that starts here, as their files may hang, and whoever drops one, it ends here. A device whose requests are still with the
 //! host's kernel or a back end when it is dropped lingers until they have ended; nobody else waits for it.
 
 use std::io;
@@ -29,11 +29,30 @@ type Job = Box<dyn FnOnce(&mut Lingering) + Send>;
 /// Jobs that wait: each vCPU and the control thread have one at most.
 const MAX_JOBS: usize = 40;
 
+/// Making devices and starting workers takes little.
+const STACK_SIZE: usize = 128 << 10;
+
 /// How long the thread may take when the VM ends: it may be stuck for good in a refused system call.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often lingering devices are looked after.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// Why work on a thread of its own came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ApartError {
+    /// It takes too long.
+    #[error(
+        "its file, network or back end did not answer within {0:?} and was given up; try again once it does"
+    )]
+    Hangs(Duration),
+    /// It got no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The manager's thread is gone, or the one for this work has died: a defect of this program.
+    #[error("the thread that makes devices does not answer")]
+    Gone,
+}
 
 /// A handle on the thread; it ends with the last handle.
 #[derive(Clone)]
@@ -55,7 +74,7 @@ impl DeviceThread {
         let (ready, is_ready) = sync_channel(1);
         std::thread::Builder::new()
             .name("devices".into())
-            .stack_size(128 << 10)
+            .stack_size(STACK_SIZE)
             .spawn(move || {
                 let pinned = cpus.as_ref().map_or(Ok(()), affinity::pin);
                 let installed = pinned
@@ -131,6 +150,29 @@ impl DeviceManager {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Runs `work`, which may hang on the host's storage, on a thread of its own that the manager's thread makes, and waits
+    /// for it for so long. What comes of it later is dropped.
+    pub fn run_apart<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApartError> {
+        let (done, result) = sync_channel(1);
+        let spawned = self.run(|| {
+            std::thread::Builder::new()
+                .name("new-device".into())
+                .stack_size(STACK_SIZE)
+                .spawn(move || {
+                    let _ = done.send(work());
+                })
+        });
+        spawned.ok_or(ApartError::Gone)?.map_err(ApartError::Thread)?;
+        result.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => ApartError::Hangs(patience),
+            RecvTimeoutError::Disconnected => ApartError::Gone,
+        })
     }
 
     /// Wraps a device.

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -141,14 +141,21 @@ pub fn take_number(number: RawFd) -> Option<OwnedFd> {
         .remove(&number)
 }
 
-/// Lets a descriptor that came in later, over a socket, be named by `fd:N`. Returns its number.
+/// Lets a descriptor that came in later, over a socket, be named by `fd:N`. Returns the N, which no other has had: whoever
+/// is late to take one that is closed by now must not get the next.
 pub fn offer(descriptor: OwnedFd) -> RawFd {
-    let number = descriptor.as_raw_fd();
+    /// Higher than any descriptor of a process.
+    static NEXT: AtomicI32 = AtomicI32::new(1 << 30);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    insert(number, descriptor);
+    number
+}
+
+fn insert(number: RawFd, descriptor: OwnedFd) {
     INHERITED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(number, descriptor);
-    number
 }
 
 fn wrong(path: &Path, problem: &str) -> io::Error {
@@ -196,7 +203,7 @@ pub unsafe fn keep(numbers: &[RawFd]) {
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
         if fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok() {
             // SAFETY: it is open, and nobody owns it, as the caller promises.
-            offer(unsafe { OwnedFd::from_raw_fd(number) });
+            insert(number, unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
     close_range(first, u32::MAX);

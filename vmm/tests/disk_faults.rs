@@ -7,6 +7,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -214,6 +215,16 @@ impl Stage {
         self.volume.freeze();
         self.vm.console().write_all(b"x").unwrap();
         self.vm.wait_for("written");
+        // What the kernel has not begun yet could still be cancelled.
+        let tasks = format!("/proc/{}/task", self.vm.process.id());
+        eventually("a thread that hangs", || {
+            let mut tasks = fs::read_dir(&tasks).unwrap().flatten();
+            let hangs = |task: fs::DirEntry| {
+                let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.contains(") D ")
+            };
+            tasks.any(hangs).then_some(())
+        });
         client
     }
 }
@@ -333,4 +344,94 @@ fn a_vm_whose_disk_hangs_can_be_stopped() {
         vm.end();
         drop(volume);
     }
+}
+
+#[test]
+fn a_disk_that_hangs_while_it_grows_holds_up_nobody_else() {
+    if !has_kvm() {
+        return;
+    }
+    let payload = FIRST.set_up(Payload::new()).print("up").wait_for_input();
+    let payload = read_request(payload, 0)
+        .store16(FIRST.notify(), 0)
+        .wait16(USED + 2, 1)
+        .print_memory(STATUS, 1)
+        .power_off();
+    let Some(mut stage) = stage(payload, "auto") else {
+        return;
+    };
+    let client = stage.vm.client();
+    let refusal = |result: Result<Value, ClientError>| match result {
+        Err(ClientError::Refused { status, message, .. }) => (status, message),
+        other => panic!("{other:?}"),
+    };
+    client.pause().unwrap();
+    stage.volume.freeze();
+    let larger = json!({"size_bytes": 2 << 20});
+    let (status, message) = refusal(client.update_device("d", &larger));
+    assert!(
+        status == 503 && message.contains("try again"),
+        "{status}: {message}"
+    );
+    let limits = json!({"limits": {"operations_per_second": 100}});
+    client.update_device("other", &limits).unwrap();
+    let (_, message) = refusal(client.call("PUT", "/resume", None, &[]));
+    assert!(message.contains("try again"), "{message}");
+    stage.volume.thaw();
+    // What hung has been done by now, or is.
+    let grown = eventually("the growth", || client.update_device("d", &larger).ok());
+    assert_eq!(grown["size_bytes"], 2 << 20);
+    client.resume().unwrap();
+    stage.vm.console().write_all(b"x").unwrap();
+    let Stage { volume, vm, disk } = stage;
+    let ended = vm.end();
+    assert_eq!(ended.console, "up\0", "{}", ended.stderr);
+    assert_eq!(fs::metadata(disk).unwrap().len(), 2 << 20);
+    drop(volume);
+}
+
+#[test]
+fn a_new_disk_that_hangs_is_given_up_and_all_others_live() {
+    if !has_kvm() {
+        return;
+    }
+    let payload = Payload::new()
+        .print("up")
+        .wait_for_input()
+        .print("alive")
+        .power_off();
+    let Some(mut stage) = stage(payload, "auto") else {
+        return;
+    };
+    let client = stage.vm.client();
+    let path = stage.volume.path().join("image");
+    qemu_img(&["create", "-q", "-f", "qcow2", "-o", "size=1M"], &path);
+    let open = || File::options().read(true).write(true).open(&path).unwrap();
+    // Whoever is to write to it makes its last cluster whole first.
+    let len = fs::metadata(&path).unwrap().len();
+    open().set_len(len + 512).unwrap();
+    let (first, again) = (open(), open());
+    stage.volume.freeze();
+    let document = json!({"disk": {"id": "new", "path": "fd:0", "format": "qcow2"}});
+    let add = |file: &File| client.call("POST", "/devices", Some(&document), &[file.as_fd()]);
+    match add(&first) {
+        Err(ClientError::Refused { status, message, .. }) => {
+            assert_eq!(status, 503);
+            assert!(message.contains("did not answer within"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(first);
+    assert!(client.devices().unwrap().iter().all(|device| device.id != "new"));
+    let limits = json!({"limits": {"operations_per_second": 100}});
+    client.update_device("other", &limits).unwrap();
+    stage.volume.thaw();
+    eventually("the end of the one given up", || is_free(&path).then_some(()));
+    let added: Value = add(&again).unwrap();
+    assert_eq!(added["id"], "new");
+    stage.vm.console().write_all(b"x").unwrap();
+    let Stage { volume, vm, .. } = stage;
+    let ended = vm.end();
+    assert_eq!(ended.console, "upalive", "{}", ended.stderr);
+    drop(volume);
 }

@@ -54,12 +54,17 @@ pub fn parse<T: DeserializeOwned>(update: Value) -> Result<T, UpdateError> {
 pub struct Pending(Receiver<UpdateResult>);
 
 impl Pending {
+    /// An answer to come, and where it goes, which has room for it.
+    pub(super) fn new() -> (SyncSender<UpdateResult>, Self) {
+        let (sender, receiver) = sync_channel(1);
+        (sender, Self(receiver))
+    }
+
     /// An answer that is known.
     pub fn now(result: UpdateResult) -> Self {
-        let (sender, receiver) = sync_channel(1);
-        // There is room for one.
+        let (sender, pending) = Self::new();
         let _ = sender.try_send(result);
-        Self(receiver)
+        pending
     }
 
     /// Waits for the answer. An update whose time is up may still be made later.
@@ -174,11 +179,11 @@ impl Mailbox {
         if inner.closed || inner.post.letters.len() >= MAX_WAITING {
             return Pending::now(Err(UpdateError::NoAnswer));
         }
-        let (reply, receiver) = sync_channel(1);
+        let (reply, pending) = Pending::new();
         inner.post.letters.push_back(Letter { update, reply });
         drop(inner);
         self.wake();
-        Pending(receiver)
+        pending
     }
 
     /// Worker: takes what has come.

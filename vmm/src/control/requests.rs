@@ -9,6 +9,7 @@ use super::http::Response;
 use super::plug;
 use super::state::StateInfo;
 use crate::attach::AttachError;
+use crate::device_manager::ApartError;
 use crate::exit::{ExitReason, ExitReport};
 use crate::machine::LifeError;
 use devices::virtio::rng::fill_random;
@@ -181,7 +182,7 @@ impl From<LifeError> for Refusal {
                 AttachError::Pci { .. } => 409,
                 _ => 500,
             },
-            LifeError::NotStill(_) => 503,
+            LifeError::NotStill(_) | LifeError::Make(ApartError::Hangs(_)) => 503,
             LifeError::NoDevice(_) => 404,
             LifeError::Update { source, .. } => match source {
                 UpdateError::Invalid(_) => 400,
@@ -192,6 +193,7 @@ impl From<LifeError> for Refusal {
             LifeError::Device(_)
             | LifeError::Event(_)
             | LifeError::NoManager
+            | LifeError::Make(_)
             | LifeError::Memory(_)
             | LifeError::Kvm(_)
             | LifeError::Thread(_) => 500,

@@ -25,7 +25,7 @@ use crate::attach::{AttachError, Attached, Slots};
 use crate::clock::BootClock;
 use crate::config::{ConfigError, VmConfig};
 use crate::control::state::{DeviceInfo, Metrics, VmState};
-use crate::device_manager::DeviceManager;
+use crate::device_manager::{ApartError, DeviceManager};
 use crate::events::Events;
 use crate::exit_signal::ExitSignal;
 use crate::gdb::link::Link;
@@ -170,6 +170,9 @@ pub enum LifeError {
     /// The new device could not be made or put into its place.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The new device was not made in time.
+    #[error("cannot make the device: {0}")]
+    Make(#[from] ApartError),
     /// The thread that makes devices is gone: a defect of this program.
     #[error("the thread that makes devices does not answer")]
     NoManager,

@@ -14,6 +14,9 @@ use crate::events::Event;
 /// How long a device may take to answer an update. It does at once unless its host disk or network keeps it waiting.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a new device may take. A back end has a few seconds to say what it can; clients wait for ten.
+const MAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// How a device is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -70,8 +73,7 @@ impl Machine {
         // Made where filters allow what it takes.
         let made = self
             .manager
-            .run(move || attach::make(&context, &new))
-            .ok_or(LifeError::NoManager)??;
+            .run_apart(MAKE_TIMEOUT, move || attach::make(&context, &new))??;
         let attached = slots.attach(made)?;
         let info = attached.info.clone();
         if self.state != VmState::Created {

@@ -110,7 +110,7 @@ pub trait Backend: Send + 'static {
     fn quiesce(&mut self, _io: &mut Io) {}
     /// Change something while the guest runs: the document came from outside of it ([`parse`](super::update::parse) reads
     /// it). `io` is missing while the driver has not activated the device; with it, the driver can be told. Called on the
-    /// worker's thread, or on the device manager's while there is none; descriptors must not be registered then (while
+    /// worker's thread, or on one of its own while there is none; descriptors must not be registered then (while
     /// paused, [`start`](Self::start) follows).
     fn update(&mut self, _update: serde_json::Value, _io: Option<&mut Io>) -> UpdateResult {
         Err(UpdateError::Unsupported)

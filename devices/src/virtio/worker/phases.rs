@@ -1,11 +1,11 @@
-//! A device's phases: idle, running, paused, and resetting while somebody else still has its requests. The same for all
-//! devices, whatever number of threads they have.
+//! A device's phases: idle, running, paused, and resetting while somebody else still has its requests, or changing while a
+//! change at rest keeps somebody waiting. The same for all devices, whatever number of threads they have.
 //!
 //! Whoever stops a device (a vCPU with a reset, the control thread with a pause) waits for its workers, but not for ever: a
 //! worker may be stuck in a system call on a file that hangs, or wait for the kernel to end such requests. A reset then
 //! goes on by itself, and the workers keep what the requests need until they have ended.
 
-use super::thread::{Runner, Worker};
+use super::thread::{Runner, STACK_SIZE, Worker};
 use super::{Backend, Io, ThreadHook};
 use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
@@ -14,6 +14,7 @@ use crate::virtio::queue::QueueState;
 use crate::virtio::update::{Pending, Stop, UpdateError};
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::Epoll;
 
@@ -23,6 +24,9 @@ const RESET_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a pause waits for requests, and a back end has until its worker waits for it no more.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a change of a device at rest is waited for, before it goes on by itself.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a worker takes to stop that waits for its back end no more.
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(1);
@@ -44,6 +48,8 @@ enum Phase<B> {
     Paused(Vec<Runner<B>>, ThreadHook),
     /// Reset at this time, but somebody still has requests.
     Resetting(Vec<Group<B>>, Instant),
+    /// Idle or paused, but a thread of its own has it all for a change that may hang; it comes back from there.
+    Changing(Receiver<Phase<B>>),
     /// A worker died by a defect of ours; its backend went with it.
     Dead,
 }
@@ -96,6 +102,49 @@ impl<B: Backend> Virtio<B> {
             device: self.device_type,
             patience: STOP_PATIENCE,
         }
+    }
+
+    /// Takes back what a change had, if it is over in time.
+    fn settle(&mut self, patience: Duration) {
+        if let Phase::Changing(change) = &self.phase {
+            match change.recv_timeout(patience) {
+                Ok(phase) => self.phase = phase,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.phase = Phase::Dead,
+            }
+        }
+    }
+
+    /// Changes a device at rest.
+    fn change(&mut self, update: serde_json::Value) -> Pending {
+        let (give, given) = sync_channel::<Phase<B>>(1);
+        let (give_back, change) = sync_channel(1);
+        let (reply, pending) = Pending::new();
+        let spawned = std::thread::Builder::new()
+            .name("device-change".to_owned())
+            .stack_size(STACK_SIZE)
+            .spawn(move || {
+                let Ok(mut phase) = given.recv() else { return };
+                let result = match &mut phase {
+                    Phase::Paused(runners, _) => runners
+                        .first_mut()
+                        .map(|Runner { backend, io }| backend.update(update, Some(io))),
+                    Phase::Idle(backends) => backends.first_mut().map(|backend| backend.update(update, None)),
+                    _ => None,
+                };
+                // Whoever has the answer finds the device at rest again. Nobody waits for either if it took too long.
+                let _ = give_back.send(phase);
+                let _ = reply.send(result.unwrap_or(Err(UpdateError::NoAnswer)));
+            });
+        if let Err(source) = spawned {
+            let what = "start a thread for the change";
+            return Pending::now(Err(UpdateError::Failed { what, source }));
+        }
+        let resting = std::mem::replace(&mut self.phase, Phase::Changing(change));
+        // The thread waits for it, and there is room.
+        let _ = give.send(resting);
+        self.settle(CHANGE_PATIENCE);
+        pending
     }
 
     /// Starts a thread for each group that has something to do. If one cannot be had, all come back.
@@ -278,6 +327,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        self.settle(Duration::ZERO);
         let idle = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Idle(backends) => backends,
             other => {
@@ -308,6 +358,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
     }
 
     fn reset(&mut self) -> Reset {
+        self.settle(Duration::ZERO);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Running(groups, _) => {
                 tell(&groups, Stop::Abandon);
@@ -330,13 +381,16 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
             }
             other => other,
         };
-        if let Phase::Idle(backends) = &mut self.phase {
-            backends.iter_mut().for_each(B::reset);
+        match &mut self.phase {
+            Phase::Idle(backends) => backends.iter_mut().for_each(B::reset),
+            Phase::Changing(_) => return Reset::Pending,
+            _ => {}
         }
         Reset::Done
     }
 
     fn pause(&mut self) -> Result<(), DeviceError> {
+        self.settle(Duration::ZERO);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Running(groups, hook) => {
                 tell(&groups, Stop::Finish);
@@ -355,12 +409,16 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         };
         match self.phase {
             Phase::Dead => Err(self.phase_error("pause", "dead")),
-            Phase::Resetting(..) => Err(self.busy()),
+            Phase::Resetting(..) | Phase::Changing(_) => Err(self.busy()),
             _ => Ok(()),
         }
     }
 
     fn resume(&mut self) -> Result<(), DeviceError> {
+        self.settle(Duration::ZERO);
+        if matches!(self.phase, Phase::Changing(_)) {
+            return Err(self.busy());
+        }
         let (mut runners, hook) = match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Paused(runners, hook) => (runners, hook),
             other => {
@@ -394,20 +452,16 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
     }
 
     fn update(&mut self, update: serde_json::Value) -> Pending {
-        match &mut self.phase {
+        self.settle(Duration::ZERO);
+        match &self.phase {
             Phase::Running(groups, _) => match groups.first() {
                 Some(Group::Served(worker)) => worker.mailbox.post(update),
                 _ => Pending::now(Err(UpdateError::NoAnswer)),
             },
-            Phase::Paused(runners, _) => match runners.first_mut() {
-                Some(Runner { backend, io }) => Pending::now(backend.update(update, Some(io))),
-                None => Pending::now(Err(UpdateError::NoAnswer)),
-            },
-            Phase::Idle(backends) => match backends.first_mut() {
-                Some(backend) => Pending::now(backend.update(update, None)),
-                None => Pending::now(Err(UpdateError::NoAnswer)),
-            },
-            Phase::Resetting(..) | Phase::Dead => Pending::now(Err(UpdateError::NoAnswer)),
+            Phase::Paused(..) | Phase::Idle(_) => self.change(update),
+            Phase::Resetting(..) | Phase::Changing(_) | Phase::Dead => {
+                Pending::now(Err(UpdateError::NoAnswer))
+            }
         }
     }
 
@@ -415,7 +469,7 @@ impl<B: Backend> VirtioDevice for Virtio<B> {
         let backend = match &self.phase {
             Phase::Idle(backends) => backends.first(),
             Phase::Paused(runners, _) => runners.first().map(|runner| &runner.backend),
-            Phase::Running(..) | Phase::Resetting(..) | Phase::Dead => None,
+            _ => None,
         };
         let Some(backend) = backend else {
             return Err(self.phase_error("save", self.phase.name()));
@@ -448,6 +502,7 @@ impl<B> Phase<B> {
             Phase::Running(..) => "running",
             Phase::Paused(..) => "paused",
             Phase::Resetting(..) => "resetting",
+            Phase::Changing(_) => "changing",
             Phase::Dead => "dead",
         }
     }

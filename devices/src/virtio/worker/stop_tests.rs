@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Harness, PATIENCE, Part};
-use crate::virtio::device::{DeviceError, Reset};
+use crate::virtio::device::{DeviceError, Reset, VirtioDevice};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -44,6 +44,14 @@ impl Slow {
     }
 }
 
+impl Slow {
+    fn hang(&self) {
+        while self.strings.stuck.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
 impl Drop for Slow {
     fn drop(&mut self) {
         self.strings.alive.store(false, Ordering::SeqCst);
@@ -74,9 +82,7 @@ impl Backend for Slow {
     }
 
     fn queue_ready(&mut self, index: usize, io: &mut Io) {
-        while self.strings.stuck.load(Ordering::SeqCst) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        self.hang();
         let queue = &mut io.queues[index];
         while let Some(chain) = queue.pop() {
             self.heads.push(chain.head);
@@ -103,6 +109,11 @@ impl Backend for Slow {
 
     fn abandon(&mut self, _io: &mut Io) {
         self.strings.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn update(&mut self, update: serde_json::Value, io: Option<&mut Io>) -> UpdateResult {
+        self.hang();
+        Ok(serde_json::json!({"changed": update, "active": io.is_some()}))
     }
 
     fn reset(&mut self) {
@@ -196,4 +207,44 @@ fn a_pause_waits_for_requests_and_takes_no_new_ones() {
     assert!(harness.queues[0].poll().is_some());
     harness.queues[0].add(&[Part::Write(1)]);
     assert_eq!(harness.device.reset(), Reset::Done);
+}
+
+#[test]
+fn a_change_at_rest_that_hangs_holds_up_nobody_and_is_made_in_the_end() {
+    let (slow, strings) = Slow::new();
+    let mut harness = Harness::new(slow, 0);
+    harness.device.pause().unwrap();
+    let change = |harness: &mut Harness| harness.device.update(1.into()).wait(PATIENCE);
+    assert_eq!(
+        change(&mut harness).unwrap(),
+        serde_json::json!({"changed": 1, "active": true})
+    );
+    strings.stuck.store(true, Ordering::SeqCst);
+    let first = harness.device.update(2.into());
+    let second = change(&mut harness);
+    assert!(matches!(second, Err(UpdateError::NoAnswer)));
+    assert!(matches!(harness.device.resume(), Err(DeviceError::Busy { .. })));
+    strings.stuck.store(false, Ordering::SeqCst);
+    assert_eq!(first.wait(PATIENCE).unwrap()["changed"], 2);
+    harness.device.resume().unwrap();
+    assert_eq!(change(&mut harness).unwrap()["changed"], 1);
+}
+
+#[test]
+fn a_device_that_hangs_while_it_is_changed_is_reset_and_gone_when_it_can_be() {
+    let (slow, strings) = Slow::new();
+    let mut device = Virtio::new(slow);
+    strings.stuck.store(true, Ordering::SeqCst);
+    let pending = device.update(3.into());
+    assert_eq!(device.reset(), Reset::Pending);
+    assert!(matches!(device.pause(), Err(DeviceError::Busy { .. })));
+    strings.stuck.store(false, Ordering::SeqCst);
+    assert_eq!(pending.wait(PATIENCE).unwrap()["active"], false);
+    assert_eq!(device.reset(), Reset::Done);
+    strings.stuck.store(true, Ordering::SeqCst);
+    let _ = device.update(4.into());
+    drop(device);
+    assert!(strings.alive.load(Ordering::SeqCst));
+    strings.stuck.store(false, Ordering::SeqCst);
+    wait(|| !strings.alive.load(Ordering::SeqCst));
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 /// Workers keep their data on the heap, so a small stack does, and thousands of virtual machines share a host.
-const STACK_SIZE: usize = 256 * 1024;
+pub(super) const STACK_SIZE: usize = 256 * 1024;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 32;
