@@ -4,17 +4,23 @@
 //! What a guest can cause over and over must not fill the host's disk: each place in the program may log [`BURST`] lines
 //! at once and then one a second. What is left out is counted, and said with the next line of this place.
 //!
+//! Whoever started the process may not read what it says, and a pipe that is full would stop the thread that writes, a vCPU
+//! perhaps. So a line is dropped when there is no room for it; the next one that there is room for says how many were.
+//!
 //! It is made by hand because a VMM is measured by its size: a general subscriber would be a fifth of the program.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::io::{StderrLock, Write as _};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
-
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Map, Number, Value, json};
 use tracing::callsite::Identifier;
+use tracing::dispatcher;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -26,15 +32,16 @@ pub const BURST: u32 = 20;
 /// How often there is one more line after that.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The VM's name, where lines are JSON objects.
-static JSON_OF: OnceLock<String> = OnceLock::new();
+/// Lines that were dropped since the last one that was written, and whether that one was cut off. Changed by whoever has
+/// locked standard error.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static CUT: AtomicBool = AtomicBool::new(false);
 
 /// Writes events up to a level to standard error.
 pub struct StderrLog {
     level: Level,
-    format: LogFormat,
-    /// The VM's name.
-    vm: String,
+    /// The VM's name, where lines are JSON objects.
+    json_of: Option<String>,
     limits: Mutex<HashMap<Identifier, Limit>>,
 }
 
@@ -83,29 +90,66 @@ impl StderrLog {
     pub fn new(config: LogConfig, vm: &str) -> Self {
         Self {
             level: config.level.into(),
-            format: config.format,
-            vm: vm.to_owned(),
+            json_of: (config.format == LogFormat::Json).then(|| vm.to_owned()),
             limits: Mutex::default(),
         }
     }
 
     /// Makes this the log of the process. Only the first call counts.
     pub fn install(self) {
-        if self.format == LogFormat::Json {
-            let _ = JSON_OF.set(self.vm.clone());
-        }
         // Fails when there is one already, which then is used.
         let _ = tracing::subscriber::set_global_default(self);
     }
 }
 
-/// Writes a line of the program's own to standard error. Nobody to read it is no reason to stop a VM.
+/// Writes a line of the program's own to standard error.
 pub fn say(message: &str) {
-    let text = match JSON_OF.get() {
-        Some(vm) => as_json(vm, &Level::INFO, "virga-vmm", &Line::of(message), 0),
-        None => format!("virga-vmm: {message}\n"),
-    };
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    dispatcher::get_default(|log| {
+        let log = log.downcast_ref::<StderrLog>();
+        match log.and_then(|log| log.json_of.as_deref()) {
+            Some(vm) => {
+                let text = as_json(vm, &Level::INFO, "virga-vmm", &Line::of(message), 0);
+                write(Some(vm), &text);
+            }
+            None => write(None, &format!("virga-vmm: {message}\n")),
+        }
+    });
+}
+
+/// Writes a line, or drops it. Nobody to read it is no reason to stop a VM.
+fn write(json_of: Option<&str>, text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let dropped = DROPPED.load(Ordering::Relaxed);
+    if CUT.load(Ordering::Relaxed) && put(&mut stderr, "\n") {
+        CUT.store(false, Ordering::Relaxed);
+    }
+    let line = Line::of(&format!("{dropped} lines were dropped: nobody read them"));
+    if dropped > 0
+        && put(
+            &mut stderr,
+            &format(json_of, &Level::WARN, module_path!(), &line, 0),
+        )
+    {
+        DROPPED.store(0, Ordering::Relaxed);
+    }
+    if !put(&mut stderr, text) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes as much as there is room for, and says whether that was all. Where there is any room in a pipe, there is some for
+/// [`PIPE_BUF`](libc::PIPE_BUF) bytes, unless another process writes to it, too (pipe(7)).
+fn put(stderr: &mut StderrLock<'_>, text: &str) -> bool {
+    let mut chunks = text.as_bytes().chunks(libc::PIPE_BUF).enumerate();
+    chunks.all(|(index, chunk)| {
+        let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let room = poll(&mut room, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        let written = room && stderr.write_all(chunk).is_ok();
+        if !written && index > 0 {
+            CUT.store(true, Ordering::Relaxed);
+        }
+        written
+    })
 }
 
 /// An event's message and its fields.
@@ -148,8 +192,21 @@ impl Visit for Line {
         self.fields.push((field.name(), value.into()));
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // What is no number in JSON is a text.
+        let number = Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number);
+        self.fields.push((field.name(), number));
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.fields.push((field.name(), value.into()));
+    }
+}
+
+fn format(json_of: Option<&str>, level: &Level, target: &str, line: &Line, left_out: u64) -> String {
+    match json_of {
+        Some(vm) => as_json(vm, level, target, line, left_out),
+        None => as_text(level, target, line, left_out),
     }
 }
 
@@ -202,12 +259,8 @@ impl Subscriber for StderrLog {
         let mut line = Line::default();
         event.record(&mut line);
         let (level, target) = (event.metadata().level(), event.metadata().target());
-        let text = match self.format {
-            LogFormat::Text => as_text(level, target, &line, left_out),
-            LogFormat::Json => as_json(&self.vm, level, target, &line, left_out),
-        };
-        // Nobody to read it is no reason to stop a VM.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let json_of = self.json_of.as_deref();
+        write(json_of, &format(json_of, level, target, &line, left_out));
     }
 
     // Spans are not used here.

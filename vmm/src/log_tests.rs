@@ -1,6 +1,7 @@
 //! Lines of the log.
 
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn an_event_is_one_line_with_its_fields() {
@@ -24,6 +25,43 @@ fn an_event_is_one_line_with_its_fields() {
             "time": 0, "level": "WARN", "target": "vmm::supervisor", "vm": "v1", "thread": "t", "message": "cannot\nwait",
             "fields": {"error": "x\ny", "count": 3}, "left_out": 7,
         })
+    );
+}
+
+#[test]
+fn numbers_are_numbers_where_there_are_some() {
+    struct Taken(Arc<Mutex<Line>>);
+    impl Subscriber for Taken {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut *self.0.lock().unwrap());
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+    let line = Arc::<Mutex<Line>>::default();
+    tracing::subscriber::with_default(Taken(line.clone()), || {
+        tracing::info!(
+            count = 3,
+            less = -1,
+            ratio = 0.25,
+            none = f64::NAN,
+            yes = true,
+            "m"
+        );
+    });
+    let text = as_json("v1", &Level::INFO, "t", &line.lock().unwrap(), 0);
+    let object: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        object["fields"],
+        json!({"count": 3, "less": -1, "ratio": 0.25, "none": "NaN", "yes": true})
     );
 }
 

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{ErrorKind, PipeWriter, Read, Write};
 use std::process::Stdio;
 
 use common::disk_driver::{DESCRIPTORS, PciDisk, disk, read_request};
@@ -15,15 +16,10 @@ use vmm::exit::{ExitReason, ExitReport};
 const DISK: PciDisk = PciDisk::new(1, 0);
 /// Where the payload counts.
 const COUNTER: u64 = 0x31_0000;
-/// How often the guest breaks its queue.
-const TIMES: u32 = 500;
 
-#[test]
-fn a_guest_that_causes_the_same_line_over_and_over_gets_a_few_and_each_is_an_object() {
-    if !has_kvm() {
-        return;
-    }
-    let payload = Payload::new().repeat(COUNTER, TIMES, |payload| {
+/// A guest that breaks its queue so often, which is a line of the log each time.
+fn breaks_queue(times: u32) -> Payload {
+    Payload::new().repeat(COUNTER, times, |payload| {
         // A chain that never ends: its descriptor is followed by itself.
         let payload = read_request(payload, 0)
             .store16(DESCRIPTORS + 12, 1)
@@ -31,19 +27,29 @@ fn a_guest_that_causes_the_same_line_over_and_over_gets_a_few_and_each_is_an_obj
         DISK.set_up(payload)
             .store16(DISK.notify(), 0)
             .wait_bits8(DISK.bar + 20, 0x40)
-    });
-    let spec = Spec::new(&payload.power_off());
+    })
+}
+
+fn spec(payload: &Payload) -> Spec {
+    let spec = Spec::new(payload);
     let path = spec.file("disk", &disk("text"));
-    let ended = spec
-        .set("disks", json!([{"id": "root", "path": path}]))
+    spec.set("disks", json!([{"id": "root", "path": path}]))
         .set("log", json!({"format": "json", "level": "debug"}))
-        .run_to_end();
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn a_guest_that_causes_the_same_line_over_and_over_gets_a_few_and_each_is_an_object() {
+    if !has_kvm() {
+        return;
+    }
+    let ended = spec(&breaks_queue(500).power_off()).run_to_end();
     assert_eq!(ended.report.unwrap().reason, ExitReason::Poweroff);
-    let lines: Vec<Value> = ended
-        .stderr
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = lines(&ended.stderr);
     let broken: Vec<&Value> = lines
         .iter()
         .filter(|line| line["fields"]["reason"] == "descriptor chain without end")
@@ -82,4 +88,53 @@ fn a_vm_whose_log_nobody_reads_ends_as_any_other() {
         ExitReport::read(&run_dir).unwrap().unwrap().reason,
         ExitReason::Poweroff
     );
+}
+
+/// Fills a pipe to the last byte.
+fn fill(pipe: &mut PipeWriter) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    for size in [4096, 1] {
+        let refused = loop {
+            if let Err(error) = pipe.write_all(&vec![b'\n'; size]) {
+                break error;
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    }
+    fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+}
+
+#[test]
+fn a_vm_whose_log_is_a_full_pipe_runs_on_and_says_later_what_it_dropped() {
+    if !has_kvm() {
+        return;
+    }
+    let payload = breaks_queue(100).print("broken").wait_for_input().power_off();
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    fill(&mut writer);
+    let mut vm = spec(&payload).start_with_stderr(writer.into());
+    vm.wait_for("broken");
+    let client = vm.client();
+    client.pause().unwrap();
+    client.resume().unwrap();
+    // Reads what was in the pipe before; there is nothing behind it.
+    let mut filling = [0; 4096];
+    let mut fill_left = 64 << 10;
+    while fill_left > 0 {
+        let len = reader.read(&mut filling).unwrap();
+        assert!(filling[..len].iter().all(|byte| *byte == b'\n'));
+        fill_left -= len;
+    }
+    vm.console().write_all(b"x").unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    let lines = lines(&text);
+    let dropped = lines.first().unwrap()["message"].as_str().unwrap();
+    let (count, words) = dropped.split_once(' ').unwrap();
+    assert!((20..60).contains(&count.parse::<u32>().unwrap()), "{text}");
+    assert_eq!(words, "lines were dropped: nobody read them");
+    let last = lines.last().unwrap()["message"].as_str().unwrap();
+    assert!(last.contains("powered off"), "{text}");
+    assert_eq!(vm.end().status, Some(0));
 }

@@ -100,7 +100,11 @@ impl Spec {
     }
 
     pub(crate) fn start(self) -> Vm {
-        let process = self.run_command().spawn().unwrap();
+        self.start_with_stderr(Stdio::piped())
+    }
+
+    pub(crate) fn start_with_stderr(self, stderr: Stdio) -> Vm {
+        let process = self.run_command().stderr(stderr).spawn().unwrap();
         Vm { process, spec: self }
     }
 
