@@ -25,7 +25,8 @@ A VM with a disk, in a file v1.json (relative paths are taken from run_dir; "fd:
     "disks": [{ "id": "root", "path": "/srv/v1.raw", "format": "raw", "read_only": false, "direct": false, "queues": 1,
                 "limits": { "bytes_per_second": 104857600, "operations_per_second": 1000 } }],
     "nets": [{ "id": "eth0", "tap": "tap0", "mac": "10:66:6a:00:00:01", "mtu": 1500, "queue_pairs": 2 }],
-    "vsock": { "cid": 3, "socket": "vsock.sock" }, "rng": true, "console": false,
+    "vsock": { "cid": 3, "socket": "vsock.sock" }, "rng": true,
+    "console": true, "console_ports": [{ "name": "agent", "socket": "agent.sock", "terminal": false }],
     "run_dir": "/run/v1", "control_socket": "control.sock", "autostart": true,
     "gdb": { "socket": "gdb.sock", "wait": false }, "log": { "format": "text", "level": "info" },
     "sandbox": { "uid": 1000, "gid": 1000, "namespaces": true, "landlock": true, "seccomp": true } }

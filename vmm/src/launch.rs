@@ -173,9 +173,11 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
         config.vsock.as_ref().map(|v| &v.socket),
         config.gdb.as_ref().map(|gdb| &gdb.socket),
     ];
+    let ports = config.console_ports.iter().map(|port| &port.socket);
     let sockets = sockets
         .into_iter()
         .flatten()
+        .chain(ports)
         .filter(|path| !host_file::is_descriptor(path))
         .map(|path| config.resolve(path))
         .filter(|path| path.parent() == Some(&run_dir.path))

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use common::payload::Payload;
 use common::vm::{Spec, has_kvm};
-use devices::virtio::{balloon, block, mem, net};
+use devices::virtio::{balloon, block, console, mem, net};
 use jsonschema::Validator;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -122,6 +122,7 @@ fn documents_have_the_fields_that_are_described() {
     compare("NetConfig", fields::<config::NetConfig>());
     compare("NetLimits", fields::<net::NetLimits>());
     compare("VsockConfig", fields::<config::VsockConfig>());
+    compare("ConsolePortConfig", fields::<config::ConsolePortConfig>());
     compare("FileSystemConfig", fields::<config::FileSystemConfig>());
     compare("PmemConfig", fields::<config::PmemConfig>());
     compare("BalloonConfig", fields::<config::BalloonConfig>());
@@ -135,6 +136,7 @@ fn documents_have_the_fields_that_are_described() {
     compare("NetUpdate", fields::<net::Update>());
     compare("BalloonUpdate", fields::<balloon::Update>());
     compare("MemoryUpdate", fields::<mem::Update>());
+    compare("ConsoleUpdate", fields::<console::Update>());
     // A new section of the configuration is found by VmConfig above; here, that it is described as strictly.
     for (name, schema) in openapi["components"]["schemas"].as_object().unwrap() {
         let is_config = name.ends_with("Config") || name.ends_with("Update");

@@ -147,7 +147,7 @@ pub fn make_all(config: &VmConfig) -> Result<(Vec<Made>, Option<UnixStream>), At
     }
     let mut hvc = None;
     if config.console {
-        let (ours, device) = console::make()?;
+        let (ours, device) = console::make(config)?;
         hvc = Some(ours);
         made.push(device);
     }

@@ -6,6 +6,7 @@
 //! Relative paths are taken from `run_dir`.
 
 mod balloon;
+mod console;
 mod cpu;
 mod disk;
 mod error;
@@ -37,6 +38,7 @@ pub use crate::arch::topology::Topology;
 use crate::host_file;
 pub use crate::mac::MacAddress;
 pub use balloon::BalloonConfig;
+pub use console::ConsolePortConfig;
 pub use cpu::{CpuConfig, PinningConfig};
 pub use disk::{BackingConfig, DiskConfig, MAX_LAYERS};
 pub use error::ConfigError;
@@ -131,6 +133,9 @@ pub struct VmConfig {
     /// Virtio console (`hvc0`), joined to the same console socket and log as the serial port.
     #[serde(default)]
     pub console: bool,
+    /// Further ports of the virtio console, in the order the guest shall find them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub console_ports: Vec<ConsolePortConfig>,
     /// What the machine says about itself; without it, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<SmbiosConfig>,
@@ -338,6 +343,7 @@ impl VmConfig {
         for (index, file_system) in self.file_systems.iter().enumerate() {
             file_system.check(&format!("file_systems[{index}]"), &mut names)?;
         }
+        console::check_ports(&self.console_ports, self.console, &mut names)?;
         self.check_shared()?;
         Ok(names)
     }

@@ -12,6 +12,7 @@ use crate::mac::MacAddress;
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     ids: BTreeSet<String>,
+    ports: BTreeSet<String>,
     macs: BTreeSet<MacAddress>,
     fds: BTreeSet<RawFd>,
 }
@@ -19,22 +20,12 @@ pub struct Names {
 impl Names {
     /// Takes a device's id.
     pub(super) fn take_id(&mut self, field: &str, id: &str) -> Result<(), ConfigError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if id.is_empty() || id.len() > 64 || !id.chars().all(plain) {
-            return Err(refuse(
-                field,
-                format!("{id:?}"),
-                "use 1 to 64 letters, digits, `-`, `_` and `.`",
-            ));
-        }
-        if !self.ids.insert(id.to_owned()) {
-            return Err(refuse(
-                field,
-                format!("{id:?}"),
-                "another device has this id already",
-            ));
-        }
-        Ok(())
+        take_name(&mut self.ids, field, id, "another device has this id already")
+    }
+
+    /// Takes the name of a port of the console.
+    pub(super) fn take_port(&mut self, field: &str, name: &str) -> Result<(), ConfigError> {
+        take_name(&mut self.ports, field, name, "another port has this name already")
     }
 
     /// Takes a hardware address.
@@ -74,6 +65,24 @@ impl Names {
             true => Ok(()),
             false => Err(refuse(field, fd, "another part of the VM uses this descriptor")),
         }
+    }
+}
+
+fn take_name(
+    taken: &mut BTreeSet<String>,
+    field: &str,
+    name: &str,
+    problem: &str,
+) -> Result<(), ConfigError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let value = format!("{name:?}");
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let problem = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+        return Err(refuse(field, value, problem));
+    }
+    match taken.insert(name.to_owned()) {
+        true => Ok(()),
+        false => Err(refuse(field, value, problem)),
     }
 }
 

@@ -1,0 +1,106 @@
+//! Linux on the virtio console: terminals with sizes, and channels with names.
+
+#![allow(clippy::expect_used, reason = "a step that fails fails the test")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use end_to_end::{Guest, virtual_machines_run_here};
+use serde_json::json;
+
+fn connect(guest: &Guest, socket: &str) -> UnixStream {
+    let stream = UnixStream::connect(guest.run_dir().join(socket)).expect("the port's socket");
+    let patience = Some(Duration::from_secs(60));
+    stream.set_read_timeout(patience).expect("a timeout");
+    stream
+}
+
+#[test]
+fn linux_finds_its_ports_by_their_names_and_talks_through_them() {
+    if !virtual_machines_run_here("linux_finds_its_ports_by_their_names_and_talks_through_them") {
+        return;
+    }
+    // 3 MB of numbers each way: more than any buffer between the two holds.
+    let script = "cd /sys/class/virtio-ports
+        for port in *; do echo port $port $(cat $port/name 2>/dev/null); done
+        echo hvc1 $(test -c /dev/hvc1 && echo yes)
+        exec 3<>/dev/vport0p1
+        echo ready
+        head -n 1 <&3 | sed 's/^/got /'
+        seq 400000 >&3
+        head -c 2688895 <&3 | md5sum
+        echo all
+        read line; poweroff -f";
+    let mut guest = Guest::start(script, |config| {
+        config["console"] = true.into();
+        config["console_ports"] = json!([
+            {"name": "org.example.agent.0", "socket": "agent.sock"},
+            {"name": "second", "socket": "second.sock", "terminal": true},
+        ]);
+    });
+    guest.wait_for("ready");
+    let mut agent = connect(&guest, "agent.sock");
+    writeln!(agent, "hello").expect("write to the guest");
+    let numbers: String = (1..=400_000).map(|number| format!("{number}\n")).collect();
+    let mut heard = vec![0; numbers.len()];
+    agent.read_exact(&mut heard).expect("read from the guest");
+    assert!(heard == numbers.as_bytes(), "the guest's bytes are others");
+    agent.write_all(numbers.as_bytes()).expect("write to the guest");
+    // What is on its way arrives though this end is gone.
+    drop(agent);
+    guest.wait_for("all");
+    guest.type_line("");
+    let (console, report) = guest.end();
+    assert_eq!(report["reason"], "poweroff", "{report} {console}");
+    for line in [
+        "port vport0p1 org.example.agent.0",
+        "port vport0p2 second",
+        "hvc1 yes",
+        "got hello",
+        "9661da04da603a826131297f907b45fb",
+    ] {
+        assert!(console.contains(line), "{line}: {console}");
+    }
+}
+
+#[test]
+fn terminals_of_linux_have_the_size_that_they_are_told() {
+    if !virtual_machines_run_here("terminals_of_linux_have_the_size_that_they_are_told") {
+        return;
+    }
+    let script = "size() { stty size </dev/$1; }
+        until [ \"$(size hvc0)\" = '24 80' ]; do sleep 0.1; done; echo first
+        until [ \"$(size hvc0)\" = '50 132' ]; do sleep 0.1; done; echo second
+        echo said >/dev/hvc1
+        until [ \"$(size hvc1)\" = '40 100' ]; do sleep 0.1; done; echo third
+        poweroff -f";
+    for several in [false, true] {
+        let script = match several {
+            true => script.to_owned(),
+            false => script.replace("hvc1", "hvc0").replace("40 100", "50 132"),
+        };
+        let mut guest = Guest::start(&script, |config| {
+            config["console"] = true.into();
+            if several {
+                config["console_ports"] =
+                    json!([{"name": "second", "socket": "second.sock", "terminal": true}]);
+            }
+        });
+        guest.wait_for("first");
+        let client = guest.client();
+        let mut second = several.then(|| connect(&guest, "second.sock"));
+        let resize = |update| client.update_device("console", &update).expect("a new size");
+        resize(json!({"columns": 132, "rows": 50}));
+        guest.wait_for("second");
+        if let Some(second) = &mut second {
+            resize(json!({"port": "second", "columns": 100, "rows": 40}));
+            let mut said = [0; 4];
+            second.read_exact(&mut said).expect("the second terminal's words");
+            assert_eq!(&said, b"said");
+        }
+        let (console, report) = guest.end();
+        assert_eq!(report["reason"], "poweroff", "{report} {console}");
+        assert!(console.contains("third"), "{console}");
+    }
+}
