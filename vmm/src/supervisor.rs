@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -30,7 +31,7 @@ const TOKEN_INPUT_WANTED: u64 = 7;
 const TOKEN_LET_GO: u64 = 8;
 const TOKEN_WATCHDOG: u64 = 9;
 /// Once nothing has happened for so long, the start is over.
-const SETTLED_MS: i32 = 30;
+const SETTLED: Duration = Duration::from_millis(30);
 /// Connections and console clients have their number in the low half.
 const CONNECTION: u64 = 1 << 32;
 const CLIENT: u64 = 2 << 32;
@@ -94,12 +95,17 @@ impl Supervisor {
     /// Serves until the VM ends. Returns why it did.
     pub fn serve(mut self) -> ExitReport {
         let mut events = [EpollEvent::default(); 32];
-        let mut patience_ms = SETTLED_MS;
+        let mut settling = Some(SETTLED);
         while !self.parts.exit.is_raised() {
+            let late = self.parts.server.drop_late(Instant::now());
+            let patience = [settling, late].into_iter().flatten().min();
+            // Rounded up, lest it looks for late ones too early, over and over.
+            let patience_ms = patience.map_or(-1, |time| time.as_millis() as i32 + 1);
             let count = match self.epoll.wait(patience_ms, &mut events) {
                 Ok(0) => {
-                    patience_ms = -1;
-                    if let Err(error) = footprint::let_go_of_program() {
+                    if settling.take().is_some()
+                        && let Err(error) = footprint::let_go_of_program()
+                    {
                         tracing::warn!(%error, "what only the start needed stays in memory");
                     }
                     continue;

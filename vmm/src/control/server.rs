@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use super::files::{Files, MAX_FILES};
 use super::http::{self, Parsed, Request, Response};
 
 /// Connections at a time. The daemon uses one or two.
 const MAX_CONNECTIONS: usize = 32;
+/// How long a client may take to send its request and to read the answer. [`Client`](crate::client::Client) waits as long.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers a complete request and may take its descriptors.
 pub type Handle<'a> = &'a mut dyn FnMut(&Request, &mut Files) -> Response;
 
 struct Connection {
     stream: UnixStream,
+    since: Instant,
     inbox: Vec<u8>,
     files: Files,
     outbox: Vec<u8>,
@@ -61,17 +65,21 @@ impl Server {
     /// Accepts one connection. Returns its number and descriptor. When there are too many, the oldest goes: clients that
     /// hang must not keep others out.
     pub fn accept(&mut self) -> Option<(u32, RawFd)> {
-        let (stream, _) = self.listener.accept().ok()?;
-        stream.set_nonblocking(true).ok()?;
-        if self.connections.len() >= MAX_CONNECTIONS {
+        let accepted = self.listener.accept();
+        // Without a descriptor for the new one, too; it is accepted in the next round then.
+        let full = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        if self.connections.len() >= MAX_CONNECTIONS || accepted.as_ref().is_err_and(full) {
             self.connections.pop_first();
         }
+        let (stream, _) = accepted.ok()?;
+        stream.set_nonblocking(true).ok()?;
         let (number, fd) = (self.next, stream.as_raw_fd());
         self.next = self.next.wrapping_add(1);
         self.connections.insert(
             number,
             Connection {
                 stream,
+                since: Instant::now(),
                 inbox: Vec::new(),
                 files: Files::default(),
                 outbox: Vec::new(),
@@ -79,6 +87,19 @@ impl Server {
             },
         );
         Some((number, fd))
+    }
+
+    /// Forgets clients that take too long. Returns when to ask again, if there are any others.
+    pub fn drop_late(&mut self, now: Instant) -> Option<Duration> {
+        // They are in the order of their arrival.
+        while let Some(first) = self.connections.first_entry() {
+            let left = (first.get().since + TIME_LIMIT).saturating_duration_since(now);
+            if !left.is_zero() {
+                return Some(left);
+            }
+            first.remove();
+        }
+        None
     }
 
     /// Descriptor of a connection.

@@ -127,3 +127,27 @@ fn clients_that_hang_do_not_keep_others_out() {
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     drop(hanging);
 }
+
+#[test]
+fn clients_that_take_too_long_are_forgotten() {
+    let (mut server, mut slow, number, folder) = pair();
+    let start = Instant::now();
+    assert!(server.drop_late(start).is_some_and(|left| left <= TIME_LIMIT));
+    slow.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // More than a socket takes, for somebody who does not read it.
+    let mut large = |_: &Request, _: &mut Files| Response::ok("x".repeat(8 << 20).into());
+    assert_eq!(server.serve(number, &mut large), Next::Write);
+    assert_eq!(server.serve(number, &mut large), Next::Write);
+    let _silent = UnixStream::connect(folder.path().join("s")).unwrap();
+    let silent = server.accept().unwrap().0;
+    let later = Instant::now() + TIME_LIMIT;
+    assert_eq!(server.drop_late(later), None);
+    assert_eq!(
+        (server.connection_fd(number), server.connection_fd(silent)),
+        (None, None)
+    );
+    assert_eq!(server.serve(number, &mut large), Next::Close);
+    let mut bytes = Vec::new();
+    slow.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.len() < 8 << 20);
+}
