@@ -5,7 +5,8 @@
 //! also when a test panics. Tests get the built programs by `VIRGA_DIST` (as
 //! `ci/build` lays them out) and the unmodified incus client by `VIRGA_INCUS_CLIENT`.
 //!
-//! A [`Guest`] is a Linux guest on `virga-vmm` without a daemon, a [`BackEnd`] serves a device to one of any VMM.
+//! A [`Guest`] is a Linux guest on `virga-vmm` without a daemon, a [`BackEnd`] serves a device to one of any VMM, and
+//! [`network`] has a network of a test's own for its card.
 
 #![allow(
     clippy::expect_used,
@@ -17,6 +18,7 @@ mod back_end;
 mod client;
 mod guest;
 mod host;
+pub mod network;
 mod skip;
 
 pub use back_end::{BACK_END_USER, BackEnd};

@@ -2,39 +2,15 @@
 
 #![allow(clippy::expect_used, reason = "a step that fails fails the test")]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use end_to_end::network::{bulk, in_own_network, ip, receive, send};
 use end_to_end::{Guest, virtual_machines_run_here};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-/// Bytes of a bulk transfer: enough for segments to grow, little enough for an emulated processor.
-const BULK: usize = 4 << 20;
 const MAC: &str = "10:66:6a:00:00:01";
-
-fn ip(words: &str) {
-    let status = Command::new("ip").args(words.split(' ')).status().expect("ip");
-    assert!(status.success(), "ip {words}");
-}
-
-/// Tells a story in a network of its own, which has a tap with two queues and the address 10.80.0.1.
-fn in_own_network(test: &'static str, story: impl FnOnce() + Send + 'static) {
-    if !virtual_machines_run_here(test) {
-        return;
-    }
-    let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
-        ip("tuntap add dev tap0 mode tap multi_queue");
-        ip("address add 10.80.0.1/24 dev tap0");
-        ip("link set tap0 mtu 1400 up");
-        story();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 /// A guest with two vCPUs and a card; `script` runs once the card is up.
 fn guest(script: &str) -> Guest {
@@ -78,9 +54,13 @@ fn unsegmented(metrics: &Value, direction: &str) {
 
 #[test]
 fn linux_moves_data_both_ways_over_two_pairs_of_queues() {
-    in_own_network("linux_moves_data_both_ways_over_two_pairs_of_queues", || {
+    if !virtual_machines_run_here("linux_moves_data_both_ways_over_two_pairs_of_queues") {
+        return;
+    }
+    in_own_network("tap multi_queue", || {
+        ip("link set tap0 mtu 1400");
         let listener = TcpListener::bind("10.80.0.1:5000").expect("listen");
-        let data: Vec<u8> = (0..BULK).map(|index| (index * 7 / 5) as u8).collect();
+        let data = bulk();
         let mut guest = guest(
             "echo mtu $(cat /sys/class/net/eth0/mtu) queues $(ls /sys/class/net/eth0/queues)
             ping -c 2 -W 10 10.80.0.1
@@ -88,26 +68,18 @@ fn linux_moves_data_both_ways_over_two_pairs_of_queues() {
             nc 10.80.0.1 5000 </dev/null
             nc 10.80.0.1 5000 </in & nc 10.80.0.1 5000 </in & wait; echo sent; sleep 1000",
         );
-        let (mut stream, _) = listener.accept().expect("a connection");
-        stream.write_all(&data).expect("send to the guest");
-        drop(stream);
+        send(&listener, &data);
         // The guest goes on when this one is closed.
         let (go_on, _) = listener.accept().expect("a connection");
         let client = guest.client();
         let metrics = || client.metrics().expect("metrics").devices["eth0"].clone();
         unsegmented(&metrics(), "received");
         drop(go_on);
-        let streams = [(); 2].map(|()| listener.accept().expect("a connection").0);
-        let sent = streams.map(|mut stream| {
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                stream.read_to_end(&mut bytes).expect("receive from the guest");
-                bytes
-            })
+        std::thread::scope(|scope| {
+            for sender in [(); 2].map(|()| scope.spawn(|| receive(&listener))) {
+                assert_eq!(sender.join().expect("received"), data);
+            }
         });
-        for bytes in sent {
-            assert_eq!(bytes.join().expect("received"), data);
-        }
         guest.wait_for("sent");
         let console = guest.console();
         assert!(
@@ -142,7 +114,11 @@ fn linux_moves_data_both_ways_over_two_pairs_of_queues() {
 
 #[test]
 fn linux_sees_the_cable_and_tells_the_card_what_it_wants() {
-    in_own_network("linux_sees_the_cable_and_tells_the_card_what_it_wants", || {
+    if !virtual_machines_run_here("linux_sees_the_cable_and_tells_the_card_what_it_wants") {
+        return;
+    }
+    in_own_network("tap multi_queue", || {
+        ip("link set tap0 mtu 1400");
         let mut guest = guest(
             "carrier() { while [ $(cat /sys/class/net/eth0/carrier) != $1 ]; do sleep 0.1; done; echo carrier $1; }
             carrier 1; carrier 0; carrier 1
