@@ -88,7 +88,7 @@ fn a_guest_waits_for_its_debugger_which_stops_it_steps_reads_and_writes() {
     let mut vm = spec(&payload, true).start();
     let client = vm.client();
     assert_eq!(client.state().unwrap().debugger, Some(DebuggerState::Waiting));
-    assert_eq!(client.metrics().unwrap().vcpus[0].exits, 0, "it waits");
+    assert!(client.metrics().unwrap().vcpus[0].exits.is_empty(), "it waits");
     let said = gdb(
         &mut vm,
         &[
@@ -272,9 +272,9 @@ fn a_debugger_interrupts_shares_with_pause_and_leaves_the_guest_running() {
         (state() == DebuggerState::Running).then_some(())
     });
     assert_eq!(client.state().unwrap().state, VmState::Paused);
-    let exits = client.metrics().unwrap().vcpus[0].exits;
+    let exits = client.metrics().unwrap().vcpus;
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(client.metrics().unwrap().vcpus[0].exits, exits, "it is paused");
+    assert_eq!(client.metrics().unwrap().vcpus, exits, "it is paused");
     client.resume().unwrap();
     wait_for_dots(&vm);
     drop(hand);
@@ -347,6 +347,17 @@ fn a_guest_that_gives_up_can_be_looked_at_before_the_vm_ends() {
     );
     let registers = hand.ask("g");
     assert!(registers.len() > 20, "{registers}");
+    let client = vm.client();
+    let exits = eventually("the end to be counted", || {
+        let exits = client.metrics().unwrap().vcpus.remove(0);
+        (exits.count("shutdown") + exits.count("internal_error") > 0).then_some(exits)
+    });
+    assert_eq!(
+        exits.count("shutdown") + exits.count("internal_error"),
+        1,
+        "{exits:?}"
+    );
+    assert_eq!(exits.count("io_out"), 1, "{exits:?}");
     assert!(hand.ask("vCont;c").starts_with('W'));
     let ended = vm.end();
     let reason = ended.report.unwrap().reason;

@@ -122,41 +122,24 @@ impl From<&Histogram> for Latency {
     }
 }
 
-/// Exits of one vCPU to this process, by the reasons that KVM gives for them (KVM API §5).
+/// Exits of one vCPU to this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VcpuMetrics {
-    /// Port reads and writes.
-    pub pio: u64,
-    /// Memory-mapped reads and writes.
-    pub mmio: u64,
-    /// Interruptions by signals, to pause or stop.
-    pub interrupted: u64,
+    /// By the reasons that KVM gives for them: how many, and how long this process took, from the return of `KVM_RUN` until
+    /// the vCPU could go back or was to stand still. The names are those of `KVM_EXIT_*` (KVM API §5) in small letters, with
+    /// `io_in`, `io_out`, `mmio_read` and `mmio_write` apart; `eagain` and `error` are failures of `KVM_RUN`, `other` is a
+    /// newer KVM's reason. Those that have not occurred are left out.
+    pub exits: BTreeMap<String, Latency>,
     /// Accesses to ports and addresses that no device owns.
     pub unclaimed: u64,
-    /// Exits that end the guest: shutdown, system events, errors of KVM.
-    #[serde(default)]
-    pub final_exits: u64,
-    /// All returns of `KVM_RUN`, those that ask for nothing included.
-    #[serde(default)]
-    pub exits: u64,
-    /// Of `pio`, reads (`KVM_EXIT_IO` in).
-    #[serde(default)]
-    pub io_in: u64,
-    /// Of `pio`, writes (`KVM_EXIT_IO` out).
-    #[serde(default)]
-    pub io_out: u64,
-    /// Of `mmio`, reads (`KVM_EXIT_MMIO`).
-    #[serde(default)]
-    pub mmio_reads: u64,
-    /// Of `mmio`, writes (`KVM_EXIT_MMIO`).
-    #[serde(default)]
-    pub mmio_writes: u64,
-    /// Stops for a debugger (`KVM_EXIT_DEBUG`).
-    #[serde(default)]
-    pub debug: u64,
-    /// How long this process took over exits, from the return of `KVM_RUN` on.
-    #[serde(default)]
-    pub handling: Latency,
+}
+
+impl VcpuMetrics {
+    /// How many exits there were for this reason.
+    #[must_use]
+    pub fn count(&self, reason: &str) -> u64 {
+        self.exits.get(reason).map_or(0, |exits| exits.count)
+    }
 }
 
 /// `GET /metrics`.

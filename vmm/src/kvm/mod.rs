@@ -2,6 +2,7 @@
 //! the guest, and vCPUs.
 
 pub mod debug;
+mod exits;
 pub mod failure;
 pub mod interrupts;
 pub mod notify;

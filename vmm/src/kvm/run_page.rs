@@ -26,6 +26,12 @@ impl RunPage {
         unsafe { AtomicU8::from_ptr(&raw mut (*self.0).immediate_exit) }
     }
 
+    /// Why `KVM_RUN` returned (KVM API §5); undefined after an error.
+    pub(super) fn exit_reason(&self) -> u32 {
+        // SAFETY: the page is mapped; the caller is the vCPU's thread, which is not in KVM.
+        unsafe { (&raw const (*self.0).exit_reason).read() }
+    }
+
     /// Size of each item of a port access; string instructions bring several.
     pub(super) fn io_size(&self) -> usize {
         // SAFETY: the page is mapped; the caller is the vCPU's thread after a port exit, so the member is filled.

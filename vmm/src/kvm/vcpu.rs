@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use devices::bus::Bus;
-use devices::metrics::{Counter, Histogram};
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_debug_exit_arch};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use nix::unistd::gettid;
@@ -17,13 +16,14 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::debug::DebuggedVcpu;
+use super::exits::{Exits, Reason};
 use super::failure;
 use super::run_control::{RunControl, Wanted};
 use super::run_page::RunPage;
 use crate::affinity;
 use crate::clock::BootClock;
 use crate::config::Numbers;
-use crate::control::state::{Latency, VcpuMetrics};
+use crate::control::state::VcpuMetrics;
 use crate::exit::{ExitReason, ExitReport};
 use crate::exit_signal::ExitSignal;
 use crate::faults::MEMORY_LOST;
@@ -57,24 +57,10 @@ pub struct VcpuContext {
     pub debugger: Option<(Arc<VmFd>, Arc<Link>)>,
 }
 
-#[derive(Default)]
-struct Counters {
-    io_in: Counter,
-    io_out: Counter,
-    mmio_reads: Counter,
-    mmio_writes: Counter,
-    debug: Counter,
-    interrupted: Counter,
-    unclaimed: Counter,
-    final_exits: Counter,
-    /// Of all exits.
-    handling: Histogram,
-}
-
 /// A vCPU and its thread.
 pub struct Vcpu {
     page: Arc<RunPage>,
-    counters: Arc<Counters>,
+    exits: Arc<Exits>,
     // The descriptor comes back through the handle, so the shared page stays mapped until the thread is joined, which
     // is when this struct ends.
     thread: Option<JoinHandle<VcpuFd>>,
@@ -96,11 +82,11 @@ impl Vcpu {
     /// Starts the thread of a vCPU whose registers are set. It holds until [`RunControl`] says otherwise.
     pub fn spawn(index: u8, mut fd: VcpuFd, context: VcpuContext) -> io::Result<Self> {
         let page = Arc::new(RunPage::new(&mut fd));
-        let counters = Arc::<Counters>::default();
+        let exits = Arc::<Exits>::default();
         let mut runner = Runner {
             index,
             page: page.clone(),
-            counters: counters.clone(),
+            exits: exits.clone(),
             context,
         };
         let number = Arc::<AtomicI32>::default();
@@ -134,7 +120,7 @@ impl Vcpu {
             })?;
         Ok(Self {
             page,
-            counters,
+            exits,
             thread: Some(thread),
         })
     }
@@ -151,24 +137,7 @@ impl Vcpu {
     /// Exits so far.
     #[must_use]
     pub fn metrics(&self) -> VcpuMetrics {
-        let counters = &self.counters;
-        let (io_in, io_out) = (counters.io_in.get(), counters.io_out.get());
-        let (mmio_reads, mmio_writes) = (counters.mmio_reads.get(), counters.mmio_writes.get());
-        let handling = Latency::from(&counters.handling);
-        VcpuMetrics {
-            pio: io_in + io_out,
-            mmio: mmio_reads + mmio_writes,
-            interrupted: counters.interrupted.get(),
-            unclaimed: counters.unclaimed.get(),
-            final_exits: counters.final_exits.get(),
-            exits: handling.count,
-            io_in,
-            io_out,
-            mmio_reads,
-            mmio_writes,
-            debug: counters.debug.get(),
-            handling,
-        }
+        self.exits.metrics()
     }
 
     /// Waits for the thread. [`RunControl`] must want the end, and the vCPU must have been kicked.
@@ -183,7 +152,7 @@ impl Vcpu {
 struct Runner {
     index: u8,
     page: Arc<RunPage>,
-    counters: Arc<Counters>,
+    exits: Arc<Exits>,
     context: VcpuContext,
 }
 
@@ -231,63 +200,56 @@ impl Runner {
                 (false, false) => self.page.immediate_exit().store(1, Ordering::SeqCst),
                 (false, true) => return,
             }
-            let exit = self.run_once(fd);
+            let exit = fd.run();
+            let began = Instant::now();
+            let reason = Reason::of(&exit, self.page.exit_reason());
+            let exit = self.answer(exit);
             settled = !matches!(exit, Exit::Answered);
             match exit {
                 Exit::Answered | Exit::Interrupted => {}
                 Exit::Debug(debug) => self.stop_for_debugger(debug),
-                Exit::Stop(stop) => {
-                    self.counters.final_exits.increment();
-                    self.stop(fd, stop);
-                }
+                Exit::Stop(stop) => self.stop(fd, stop),
             }
             if self.context.exit.is_raised() {
                 // Nobody runs on after the end; the control thread takes it from here.
                 self.context.control.want(Wanted::End);
             }
+            self.exits.handled(reason, began.elapsed());
         }
     }
 
-    fn run_once(&self, fd: &mut VcpuFd) -> Exit {
+    /// Does what a return of `KVM_RUN` asks for.
+    fn answer(&self, exit: Result<VcpuExit<'_>, kvm_ioctls::Error>) -> Exit {
         let claimed = |claimed: bool| {
             if !claimed {
-                self.counters.unclaimed.increment();
+                self.exits.unclaimed.increment();
             }
         };
-        let exit = fd.run();
-        let began = Instant::now();
-        let exit = match exit {
+        match exit {
             Ok(VcpuExit::IoIn(port, data)) => {
-                self.counters.io_in.increment();
                 for item in data.chunks_mut(self.page.io_size()) {
                     claimed(self.context.ports.read(u64::from(port), item));
                 }
                 Exit::Answered
             }
             Ok(VcpuExit::IoOut(port, data)) => {
-                self.counters.io_out.increment();
                 for item in data.chunks(self.page.io_size()) {
                     claimed(self.context.ports.write(u64::from(port), item));
                 }
                 Exit::Answered
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
-                self.counters.mmio_reads.increment();
                 let found = self.context.mmio.read(address, data);
                 claimed(found);
                 self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
-                self.counters.mmio_writes.increment();
                 let found = self.context.mmio.write(address, data);
                 claimed(found);
                 self.check_unclaimed(address, found)
             }
             Ok(VcpuExit::Intr) => Exit::Interrupted,
-            Ok(VcpuExit::Debug(debug)) => {
-                self.counters.debug.increment();
-                Exit::Debug(debug)
-            }
+            Ok(VcpuExit::Debug(debug)) => Exit::Debug(debug),
             Ok(VcpuExit::Shutdown) => Exit::Stop(Stop::Guest(ExitReason::Panic, "triple fault")),
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Exit::Stop(Stop::Guest(
                 ExitReason::Poweroff,
@@ -311,7 +273,6 @@ impl Runner {
                 "KVM gives back control unexpectedly: {other:?}"
             ))),
             Err(error) if error.errno() == libc::EINTR => {
-                self.counters.interrupted.increment();
                 self.page.immediate_exit().store(0, Ordering::SeqCst);
                 Exit::Interrupted
             }
@@ -319,9 +280,7 @@ impl Runner {
             Err(error) if error.errno() == libc::EAGAIN => Exit::Interrupted,
             Err(error) if error.errno() == libc::EFAULT => Exit::Stop(memory_gone()),
             Err(error) => Exit::Stop(Stop::Failed(format!("KVM_RUN fails: {error}"))),
-        };
-        self.counters.handling.observe(began.elapsed());
-        exit
+        }
     }
 
     /// Memory that KVM cannot reach where it emulates an instruction looks to it like a device's.
@@ -367,3 +326,7 @@ impl Runner {
         self.context.control.want(Wanted::End);
     }
 }
+
+#[cfg(test)]
+#[path = "vcpu_tests.rs"]
+mod tests;
