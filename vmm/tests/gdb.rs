@@ -368,6 +368,71 @@ fn a_guest_that_gives_up_can_be_looked_at_before_the_vm_ends() {
 }
 
 #[test]
+fn the_watchdog_does_not_bark_while_a_debugger_holds_the_guest() {
+    if !has_kvm() {
+        return;
+    }
+    let ticks = 500;
+    let head = Payload::new().start_watchdog(ticks);
+    let stop = format!("Z1,{:x},1", LOAD_ADDRESS + head.len() as u64);
+    let mut vm = spec(&head.forever(), true).set("watchdog", json!({})).start();
+    let client = vm.client();
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    assert_eq!(hand.ask(&stop), "OK");
+    assert!(hand.ask("vCont;c").starts_with("T05thread:01"));
+    std::thread::sleep(Duration::from_millis(4 * u64::from(ticks)));
+    let barks = client.metrics().unwrap().devices["watchdog"]["expirations"].clone();
+    assert_eq!(barks, 0);
+    // Its time goes on with the guest's.
+    assert_eq!(hand.ask("D"), "OK");
+    let message = vm.end().report.unwrap().message;
+    assert!(message.contains("did not feed its watchdog"), "{message}");
+}
+
+#[test]
+fn a_vcpu_that_comes_is_under_the_debugger_too() {
+    if !has_kvm() {
+        return;
+    }
+    /// The register of processors that are there.
+    const PRESENT: u16 = 0x620;
+    let payload = Payload::new()
+        .print("up")
+        .wait_port32(PRESENT, 0b011)
+        .print("two")
+        .wait_port32(PRESENT, 0b111)
+        .print("three")
+        .forever();
+    let mut vm = spec(&payload, true).set("cpu", json!({"max": 3})).start();
+    let client = vm.client();
+    let add = |count: u8| client.call("PUT", "/vcpus", Some(&json!({"count": count})), &[]);
+    let mut hand = Hand::connect(&mut vm);
+    assert!(hand.ask("?").starts_with("T05"));
+    assert_eq!(hand.ask("qfThreadInfo"), "m01");
+    hand.send("vCont;c");
+    vm.wait_for("up");
+    add(2).unwrap();
+    vm.wait_for("two");
+    hand.0.write_all(&[3]).unwrap();
+    assert!(hand.answer().starts_with("T02thread:01"));
+    assert_eq!(hand.ask("qfThreadInfo"), "m01,02");
+    assert_eq!(hand.ask("Hg2"), "OK");
+    assert!(hand.ask("g").len() > 20);
+    // One that comes while the others stand still waits with them.
+    add(3).unwrap();
+    assert!(!vm.log().contains("three"));
+    hand.send("vCont;c");
+    vm.wait_for("three");
+    hand.0.write_all(&[3]).unwrap();
+    assert!(hand.answer().starts_with("T02thread:01"));
+    assert_eq!(hand.ask("qfThreadInfo"), "m01,02,03");
+    assert_eq!(hand.ask("D"), "OK");
+    client.stop().unwrap();
+    assert_eq!(vm.end().report.unwrap().reason, ExitReason::Killed);
+}
+
+#[test]
 fn a_debugger_kills_the_vm() {
     if !has_kvm() {
         return;

@@ -157,6 +157,19 @@ impl Payload {
             .raw(&[0x8a, 0x03, 0xee, 0x48, 0xff, 0xc3, 0xff, 0xc9, 0x75, 0xf6])
     }
 
+    /// Starts a watchdog in slot 2 with two stages of so many milliseconds, as its driver does.
+    pub(crate) fn start_watchdog(self, ticks: u32) -> Self {
+        let (config, bar) = (0xe000_0000 + (2 << 15), 0xc000_0010);
+        let mut payload = self.store16(config + 4, 2);
+        for offset in [0, 4] {
+            payload = payload
+                .store16(bar + 0xc, 0x80)
+                .store16(bar + 0xc, 0x86)
+                .store32(bar + offset, ticks);
+        }
+        payload.store8(config + 0x68, 2)
+    }
+
     /// Powers off: ACPI S5.
     pub(crate) fn power_off(self) -> Self {
         self.out8(0x600, 0x34).forever()
