@@ -231,6 +231,39 @@ fn a_wanted_interrupt_comes_also_after_more_than_a_round() {
     }
 }
 
+/// All short histories from shortly before the end of the ring, with one chain at the device and one before it.
+#[test]
+fn no_short_history_loses_a_request_or_a_notification() {
+    use Step::{Add, Enable, Poll, Pop, Restore, Signal, Undo, Use, UseAll, Want};
+    const DEPTH: u32 = 3;
+    let all = [
+        Add(1, 1, false),
+        Add(0, 1, true),
+        Pop,
+        Undo,
+        Use(0),
+        UseAll,
+        Poll,
+        Want,
+        Signal,
+        Enable,
+        Restore,
+    ];
+    for features in FORMS {
+        for history in 0..all.len().pow(DEPTH) {
+            let mut model = Model::new(features);
+            for _ in 2..SIZE {
+                [Add(0, 1, false), Pop, Use(0), Poll]
+                    .iter()
+                    .for_each(|step| model.run(step));
+            }
+            for place in 0..DEPTH {
+                model.run(&all[history / all.len().pow(place) % all.len()]);
+            }
+        }
+    }
+}
+
 proptest! {
     /// Whatever driver and device do, requests arrive once, in order and whole, come back as they were given back, and
     /// nobody waits for a notification that was promised.
