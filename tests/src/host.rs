@@ -17,7 +17,7 @@ use crate::client::Client;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where the built programs are.
-pub(crate) fn dist() -> PathBuf {
+pub fn dist() -> PathBuf {
     match std::env::var_os("VIRGA_DIST") {
         Some(path) => path.into(),
         None => panic!("VIRGA_DIST is not set; run these tests by ci/test client"),

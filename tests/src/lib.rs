@@ -24,7 +24,7 @@ mod skip;
 pub use back_end::{BACK_END_USER, BackEnd};
 pub use client::{Client, Outcome};
 pub use guest::{Guest, initrd};
-pub use host::{Host, virga};
+pub use host::{Host, dist, virga};
 pub use skip::{doctor, skipped, virtual_machines_run_here, why_no_virtual_machines};
 
 /// What kind of instance a story is told about.
