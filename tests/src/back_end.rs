@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::dist;
 
@@ -25,7 +25,8 @@ impl BackEnd {
         let all_may_enter = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder, all_may_enter).expect("open the folder to its user");
         let program = Command::new(dist().join("bin/virga-vhost-user"))
-            .args(["--socket", "socket", "--uid", &BACK_END_USER.to_string()])
+            .args(["--socket", "socket"])
+            .args(["--sandbox", &json!({"uid": BACK_END_USER}).to_string()])
             .args(["--device", &device.to_string()])
             .current_dir(folder)
             .spawn()

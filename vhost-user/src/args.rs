@@ -3,25 +3,22 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use vmm::config::SandboxConfig;
-
 /// What `--help` prints.
 const HELP: &str = r#"virga-vhost-user serves one disk or network interface to the VM of another process (vhost-user).
 
-Usage: virga-vhost-user --socket PATH --device FILE [--uid N [--gid N]] [--once] [--no-seccomp]
+Usage: virga-vhost-user --socket PATH --device FILE [--sandbox FILE] [--once]
 
   --socket PATH       where to listen; "fd:N" is an inherited descriptor that listens
   --device FILE       the device, as JSON: a file, or the document itself, which begins with {
-  --uid N, --gid N    user and group to become; they own the socket
+  --sandbox FILE      what the process gives up, as JSON in the same way; {"uid": N} is the user to become, who owns the socket
   --once              end when the first front end has gone
-  --no-seccomp        install no system call filters
   --version           print the version
   --help              print this
 
-The document has the fields that a disk or net has in virga-vmm's configuration (docs/vmm.md); relative paths are taken from the
-current folder:
+The documents have the fields that a disk or net, and the sandbox, have in virga-vmm's configuration (docs/vmm.md); relative paths
+are taken from the current folder. Started by "unshare --pid --fork", the process sees no other processes either.
 
-  virga-vhost-user --socket disk.sock --device '{ "disk": { "id": "root", "path": "/srv/v1.raw" } }'
+  virga-vhost-user --socket disk.sock --sandbox '{ "uid": 1000 }' --device '{ "disk": { "id": "root", "path": "/srv/v1.raw" } }'
   virga-vhost-user --socket net.sock --device '{ "net": { "id": "eth0", "tap": "tap0", "mac": "10:66:6a:00:00:01" } }'
 
 A VM of virga-vmm uses them so:
@@ -36,7 +33,7 @@ and one of QEMU so:
   -chardev socket,id=net,path=net.sock -netdev vhost-user,id=n,chardev=net -device virtio-net-pci,netdev=n
 
 It serves one VM at a time until it is ended by a signal. The exit status is 0 after --once, 1 error, 2 wrong command line or
-device.
+document.
 "#;
 
 /// What the command line asks for.
@@ -54,22 +51,18 @@ pub(crate) struct Arguments {
     pub(crate) socket: PathBuf,
     /// A document, or the file that has it.
     pub(crate) device: String,
-    pub(crate) sandbox: SandboxConfig,
+    /// The same for what is given up, if anything is said about it.
+    pub(crate) sandbox: Option<String>,
     pub(crate) once: bool,
 }
 
 /// Reads the arguments after the program's name. The error is a message for the user.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut arguments = arguments.into_iter();
-    let (mut socket, mut device, mut once) = (None, None, false);
-    let mut sandbox = SandboxConfig::default();
+    let (mut socket, mut device, mut sandbox, mut once) = (None, None, None, false);
     while let Some(argument) = arguments.next() {
         let name = argument.to_string_lossy().into_owned();
         let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
-        let number = |value: OsString| {
-            let number = value.to_str().and_then(|text| text.parse().ok());
-            number.ok_or_else(|| format!("{name} {value:?} is not a number"))
-        };
         match name.as_str() {
             "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
             "--version" | "-V" => {
@@ -78,15 +71,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             }
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--device" => device = Some(value()?.to_string_lossy().into_owned()),
-            "--uid" => sandbox.uid = Some(number(value()?)?),
-            "--gid" => sandbox.gid = Some(number(value()?)?),
+            "--sandbox" => sandbox = Some(value()?.to_string_lossy().into_owned()),
             "--once" => once = true,
-            "--no-seccomp" => sandbox.seccomp = false,
             _ => return Err(format!("{argument:?} is not an option")),
         }
-    }
-    if sandbox.gid.is_some() && sandbox.uid.is_none() {
-        return Err("--gid needs --uid".to_owned());
     }
     Ok(Command::Serve(Arguments {
         socket: socket.ok_or("--socket PATH is missing")?,

@@ -12,33 +12,35 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use args::{Arguments, Command};
 use devices::virtio::device::VirtioDevice;
-use devices::virtio::transport::vhost_user::serve;
+use devices::virtio::transport::vhost_user::{rest, serve};
 use devices::virtio::worker::ThreadHook;
+use serde::de::DeserializeOwned;
 use vmm::attach;
-use vmm::config::{NewDevice, VmConfig};
+use vmm::config::{NewDevice, SandboxConfig, VmConfig};
 use vmm::faults;
 use vmm::host_file;
 use vmm::launch::chain;
-use vmm::log::StderrLog;
-use vmm::sandbox::privileges;
+use vmm::log::{self, StderrLog, print};
+use vmm::sandbox::Sandbox;
 use vmm::sandbox::seccomp::{Filters, ThreadKind};
 
+/// How long a disk may take for what it was asked for by a front end that has gone, until that is said.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Wrong command line or device.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    log::speak_for("virga-vhost-user");
     let arguments = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Serve(arguments)) => arguments,
-        Ok(Command::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
+        Ok(Command::Print(text)) => return print(&text),
         Err(problem) => return usage(&format!("{problem}; see virga-vhost-user --help")),
     };
-    let config = match read_device(&arguments) {
+    let config = match read_config(&arguments) {
         Ok(config) => config,
         Err(problem) => return usage(&problem),
     };
@@ -50,26 +52,30 @@ fn main() -> ExitCode {
     match run(&arguments, &config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("virga-vhost-user: {problem}");
+            log::say(&problem);
             ExitCode::FAILURE
         }
     }
 }
 
 fn usage(problem: &str) -> ExitCode {
-    eprintln!("virga-vhost-user: {problem}");
+    log::say(problem);
     ExitCode::from(USAGE)
 }
 
-/// The device as the only one of a VM, in which the same rules hold for it.
-fn read_device(arguments: &Arguments) -> Result<VmConfig, String> {
-    let text = match arguments.device.starts_with('{') {
-        true => arguments.device.clone(),
-        false => fs::read_to_string(&arguments.device)
-            .map_err(|error| format!("cannot read the device {:?}: {error}", arguments.device))?,
+/// Reads a document that is given, or a file that has it.
+fn read<T: DeserializeOwned>(what: &str, document: &str) -> Result<T, String> {
+    let text = match document.starts_with('{') {
+        true => document.to_owned(),
+        false => fs::read_to_string(document)
+            .map_err(|error| format!("cannot read the {what} {document:?}: {error}"))?,
     };
-    let device: NewDevice =
-        serde_json::from_str(&text).map_err(|error| format!("the device is not valid: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("the {what} is not valid: {error}"))
+}
+
+/// The device as the only one of a VM, in which the same rules hold for it.
+fn read_config(arguments: &Arguments) -> Result<VmConfig, String> {
+    let device: NewDevice = read("device", &arguments.device)?;
     match &device {
         NewDevice::Disk(disk) if disk.vhost_user.is_none() => {}
         NewDevice::Net(net) if net.queue_pairs() > 1 => {
@@ -85,26 +91,29 @@ fn read_device(arguments: &Arguments) -> Result<VmConfig, String> {
     }
     let folder =
         std::env::current_dir().map_err(|error| format!("cannot find the current folder: {error}"))?;
-    let config = VmConfig::of_device(&folder, &device);
-    config.map_err(|error| chain(&error))
+    let mut config = VmConfig::of_device(&folder, &device).map_err(|error| chain(&error))?;
+    if let Some(sandbox) = &arguments.sandbox {
+        config.sandbox = read("sandbox", sandbox)?;
+        config.check().map_err(|error| chain(&error))?;
+    }
+    Ok(config)
 }
 
 fn run(arguments: &Arguments, config: &VmConfig) -> Result<(), String> {
+    let sandbox = Sandbox::prepare(&config.sandbox).map_err(|error| chain(&error))?;
     let made = config.removable_devices().into_iter().next();
     let made = made.ok_or("there is no device")?;
     let made = attach::make(config, &made).map_err(|error| chain(&error))?;
-    let listener = listen(arguments).map_err(|error| {
+    let listener = listen(&arguments.socket, &config.sandbox).map_err(|error| {
         let socket = arguments.socket.display();
         format!("cannot listen on {socket}: {error}")
     })?;
-    let filters = match arguments.sandbox.seccomp {
+    let filters = match config.sandbox.seccomp {
         true => Filters::On,
         false => Filters::Off,
     };
-    let dropped = privileges::become_user(&arguments.sandbox)
-        .and_then(|()| privileges::drop_all())
-        .and_then(|()| privileges::hide());
-    dropped.map_err(|error| format!("cannot drop privileges: {error}"))?;
+    host_file::seal();
+    sandbox.enter(None, None).map_err(|error| chain(&error))?;
     let confined = faults::install_handlers().and_then(|()| filters.install(ThreadKind::BackEnd));
     confined.map_err(|error| format!("cannot install the system call filter: {error}"))?;
     let hook: ThreadHook = Arc::new(move |name: &str| filters.install(ThreadKind::DeviceWorker(name)));
@@ -112,14 +121,13 @@ fn run(arguments: &Arguments, config: &VmConfig) -> Result<(), String> {
 }
 
 /// Listens where the user that this process becomes, and others of its group, may connect.
-fn listen(arguments: &Arguments) -> std::io::Result<UnixListener> {
-    let listener = host_file::listen(&arguments.socket)?;
+fn listen(socket: &Path, sandbox: &SandboxConfig) -> std::io::Result<UnixListener> {
+    let listener = host_file::listen(socket)?;
     // Here it may: there is nothing else to do.
     listener.set_nonblocking(false)?;
-    let socket: &Path = &arguments.socket;
     if !host_file::is_descriptor(socket) {
-        if let Some(uid) = arguments.sandbox.uid {
-            chown(socket, Some(uid), Some(arguments.sandbox.gid.unwrap_or(uid)))?;
+        if let Some(uid) = sandbox.uid {
+            chown(socket, Some(uid), Some(sandbox.gid.unwrap_or(uid)))?;
         }
         fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
     }
@@ -142,6 +150,15 @@ fn serve_all(
             tracing::warn!(%error, "the front end was disconnected");
         }
         device = back.ok_or("the device is gone with its front end")?;
+        while !rest(&mut *device, PATIENCE) {
+            let problem = format!(
+                "what stands behind the device has not finished in {PATIENCE:?} what the front end that has gone had asked for"
+            );
+            if once {
+                return Err(problem);
+            }
+            tracing::warn!("{problem}; the next one is served after that");
+        }
         if once {
             return Ok(());
         }

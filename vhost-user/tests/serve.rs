@@ -2,135 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
+
+use common::{PATIENCE, Place, VERSION_1, header, read, write};
 use devices::testing::{Harness, Part};
 use devices::virtio::net::MacAddress;
-use devices::virtio::vhost::{Connector, Profile, VhostUser};
+use devices::virtio::vhost::{Profile, VhostUser};
 use devices::virtio::worker::Virtio;
-use serde_json::{Value, json};
-
-const VERSION_1: u64 = 1 << 32;
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A folder with a disk, and perhaps a program that serves it.
-struct Place {
-    folder: tempfile::TempDir,
-    program: Option<Child>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = File::create(folder.path().join("disk")).unwrap();
-        disk.set_len(1 << 20).unwrap();
-        Self {
-            folder,
-            program: None,
-        }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
-    }
-
-    fn connector(&self) -> Connector {
-        let socket = self.socket();
-        Box::new(move || UnixStream::connect(&socket))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_virga-vhost-user"));
-        command.current_dir(self.folder.path()).args(arguments);
-        command
-    }
-
-    /// Starts the program with the disk; it listens once this returns.
-    fn serve(&mut self, arguments: &[&str]) {
-        let disk = json!({"disk": {"id": "remote", "path": "disk", "queues": 2}});
-        self.serve_device(&disk, arguments);
-    }
-
-    /// The same with any device.
-    fn serve_device(&mut self, device: &Value, arguments: &[&str]) {
-        let device = device.to_string();
-        let _ = fs::remove_file(self.socket());
-        let mut command = self.command(&["--socket", "socket", "--device", &device]);
-        self.program = Some(command.args(arguments).spawn().unwrap());
-        let began = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() {
-            assert!(began.elapsed() < PATIENCE, "nobody listens");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut program) = self.program.take() {
-            program.kill().unwrap();
-            program.wait().unwrap();
-        }
-    }
-
-    fn disk(&self) -> Harness {
-        let device = VhostUser::new(Profile::Block { queues: 2 }, self.connector()).unwrap();
-        Harness::with_device(Box::new(Virtio::new(device)), VERSION_1)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn header(kind: u32, sector: u64) -> Part {
-    Part::Read([&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat())
-}
-
-fn write(harness: &mut Harness, queue: usize, sector: u64, byte: u8) {
-    let parts = [header(1, sector), Part::Read(vec![byte; 512]), Part::Write(1)];
-    assert_eq!(harness.request(queue, &parts), (1, vec![0]));
-}
-
-fn read(harness: &mut Harness, queue: usize, sector: u64) -> u8 {
-    let (_, bytes) = harness.request(queue, &[header(0, sector), Part::Write(513)]);
-    assert_eq!(bytes[512], 0);
-    bytes[0]
-}
-
-#[test]
-fn a_disk_is_served_by_a_confined_process() {
-    let root = nix::unistd::geteuid().is_root();
-    let mut place = Place::new();
-    place.serve(if root { &["--uid", "54321"] } else { &[] });
-    let mut harness = place.disk();
-    write(&mut harness, 0, 5, 77);
-    assert_eq!(read(&mut harness, 1, 5), 77);
-    let mut byte = [0];
-    let disk = File::open(place.folder.path().join("disk")).unwrap();
-    disk.read_exact_at(&mut byte, 5 * 512).unwrap();
-    assert_eq!(byte, [77]);
-
-    let pid = place.program.as_ref().unwrap().id();
-    let mut threads = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        let has = |line: &str| status.lines().any(|other| other == line);
-        assert!(has("Seccomp:\t2") && has("NoNewPrivs:\t1"), "{status}");
-        assert!(has("CapEff:\t0000000000000000"), "{status}");
-        if root {
-            assert!(has("Uid:\t54321\t54321\t54321\t54321"), "{status}");
-        }
-        threads += 1;
-    }
-    assert!(threads >= 2);
-}
+use serde_json::json;
 
 #[test]
 fn a_ring_that_is_enabled_before_features_are_agreed_on_is_answered_under_the_filter() {
@@ -210,7 +93,7 @@ fn a_network_card_is_answered_also_by_the_back_end_that_follows_one_that_died() 
     }
     let mut place = Place::new();
     let device = json!({"net": {"id": "remote", "tap": "tap0", "mac": "10:66:6a:00:00:01"}});
-    place.serve_device(&device, &["--uid", "54321"]);
+    place.serve_device(&device, &["--sandbox", r#"{"uid": 54321}"#]);
     let profile = Profile::Net {
         mac: MacAddress(MAC),
         mtu: 1500,
@@ -224,7 +107,7 @@ fn a_network_card_is_answered_also_by_the_back_end_that_follows_one_that_died() 
     for _ in 0..3 {
         assert!(is_answered(&mut harness));
         place.kill();
-        place.serve_device(&device, &["--uid", "54321"]);
+        place.serve_device(&device, &["--sandbox", r#"{"uid": 54321}"#]);
     }
     assert!(is_answered(&mut harness));
 }
@@ -271,6 +154,23 @@ fn what_is_wrong_is_said_with_a_status_of_its_own() {
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{device}: {message}");
         assert!(message.contains(problem), "{device}: {message}");
+    }
+    for (sandbox, problem) in [
+        (json!({"gid": 5}), "set sandbox.uid with it"),
+        (json!({"strength": 5}), "the sandbox is not valid"),
+    ] {
+        let device = json!({"disk": {"id": "a", "path": "disk"}}).to_string();
+        let output = run(&[
+            "--socket",
+            "socket",
+            "--device",
+            &device,
+            "--sandbox",
+            &sandbox.to_string(),
+        ]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(problem), "{message}");
     }
     assert_eq!(run(&["--help"]).status.code(), Some(0));
 }

@@ -139,7 +139,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
     let exit = ExitSignal::new().map_err(StartError::Events)?;
     let signals = block_signals().map_err(StartError::Events)?;
     report_panics(exit.clone());
-    let sandbox = Sandbox::prepare(&config.sandbox, &run_dir.path)?;
+    let sandbox = Sandbox::prepare(&config.sandbox)?;
     let filters = if config.sandbox.seccomp {
         Filters::On
     } else {
@@ -203,7 +203,7 @@ fn start(config: VmConfig, clock: BootClock, run_dir: &RunDir) -> Result<Supervi
 
     host_file::seal();
     let working = working.as_ref().map(|(folder, path)| (folder, path.clone()));
-    process.sandbox = sandbox.enter((&run_dir.file, run_dir.path.clone()), working)?;
+    process.sandbox = sandbox.enter(Some((&run_dir.file, run_dir.path.clone())), working)?;
     note_confinement(&mut process, filters);
     let reporter_dir = run_dir.file.try_clone().map_err(StartError::Events)?;
     faults::install_reporter(exit.clone(), reporter_dir).map_err(StartError::Events)?;
@@ -257,16 +257,13 @@ fn working_directory(config: &VmConfig) -> Result<Option<(File, PathBuf)>, Start
     }
 }
 
-/// Completes what is in force by what is not the sandbox's own doing, and says what is missing.
+/// Completes what is in force by what is not the sandbox's own doing.
 fn note_confinement(process: &mut Process, filters: Filters) {
     if process.has_own_pids() {
         process.sandbox.in_force.push("pid namespace".to_owned());
     }
     if filters == Filters::On {
         process.sandbox.in_force.push("seccomp".to_owned());
-    }
-    for missing in &process.sandbox.missing {
-        tracing::warn!("the VM is not confined by {missing}");
     }
 }
 

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::{StderrLock, Write as _};
 use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,6 +32,9 @@ use crate::config::{LogConfig, LogFormat};
 pub const BURST: u32 = 20;
 /// How often there is one more line after that.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The program that speaks, if it is not the VMM.
+static PROGRAM: OnceLock<&str> = OnceLock::new();
 
 /// Lines that were dropped since the last one that was written, and whether that one was cut off. Changed by whoever has
 /// locked standard error.
@@ -102,16 +106,29 @@ impl StderrLog {
     }
 }
 
+/// Has [`say`] speak for another program than the VMM.
+pub fn speak_for(program: &'static str) {
+    // There is one program to a process.
+    let _ = PROGRAM.set(program);
+}
+
+/// Prints what was asked for to standard output. Nobody to read it is not an error.
+pub fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
 /// Writes a line of the program's own to standard error.
 pub fn say(message: &str) {
+    let program = PROGRAM.get().unwrap_or(&"virga-vmm");
     dispatcher::get_default(|log| {
         let log = log.downcast_ref::<StderrLog>();
         match log.and_then(|log| log.json_of.as_deref()) {
             Some(vm) => {
-                let text = as_json(vm, &Level::INFO, "virga-vmm", &Line::of(message), 0);
+                let text = as_json(vm, &Level::INFO, program, &Line::of(message), 0);
                 write(Some(vm), &text);
             }
-            None => write(None, &format!("virga-vmm: {message}\n")),
+            None => write(None, &format!("{program}: {message}\n")),
         }
     });
 }

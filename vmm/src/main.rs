@@ -1,6 +1,5 @@
 //! `virga-vmm`: runs one VM in this process. See `virga-vmm --help`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use vmm::args::{self, Command};
@@ -9,7 +8,7 @@ use vmm::config::VmConfig;
 use vmm::footprint;
 use vmm::host_file;
 use vmm::launch;
-use vmm::log::{self, StderrLog};
+use vmm::log::{self, StderrLog, print};
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -44,12 +43,6 @@ fn main() -> ExitCode {
             }
         }
     }
-}
-
-/// Prints to standard output; nobody to read it is not an error.
-fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
 }
 
 fn usage(error: &dyn std::error::Error) -> ExitCode {

@@ -28,6 +28,8 @@ const KINDS: [(&str, CloneFlags); 5] = [
     ("net", CloneFlags::CLONE_NEWNET),
     ("mnt", CloneFlags::CLONE_NEWNS),
 ];
+/// An existing folder, on which the empty tree is mounted, unseen by anyone else.
+const PLACE: &str = "/proc";
 /// How long a thread that has been joined may take to leave the kernel's list of this process' threads.
 const PATIENCE: Duration = Duration::from_secs(2);
 // open_tree(2) and mount_setattr(2).
@@ -59,20 +61,19 @@ fn all() -> CloneFlags {
 }
 
 impl Spaces {
-    /// Starts to make namespaces whose root is an empty tree. `place` is any existing folder.
-    pub(super) fn make(place: &Path) -> io::Result<Self> {
+    /// Starts to make namespaces whose root is an empty tree.
+    pub(super) fn make() -> io::Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self::Own);
         }
-        let place = place.to_owned();
         let thread = std::thread::Builder::new()
             .name("namespaces".into())
             .stack_size(64 << 10)
-            .spawn(move || {
+            .spawn(|| {
                 unshare(all())?;
                 let open = |kind| Ok(File::open(format!("/proc/thread-self/ns/{kind}"))?.into());
                 let opened: io::Result<Vec<OwnedFd>> = KINDS.iter().map(|(kind, _)| open(kind)).collect();
-                empty_root(&place)?;
+                empty_root()?;
                 opened
             })?;
         Ok(Self::Coming(thread))
@@ -85,7 +86,6 @@ impl Spaces {
     /// Errors leave the process half moved: it is to end.
     pub(super) fn enter(
         self,
-        place: &Path,
         folders: &[(&File, PathBuf)],
         become_user: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Entered> {
@@ -114,7 +114,7 @@ impl Spaces {
                 let within = || {
                     user_namespace(&identity, all())?;
                     detach(folders)?;
-                    empty_root(place)
+                    empty_root()
                 };
                 match within() {
                     Err(error) if is_refusal(&error) => return Ok(Entered::Not(error)),
@@ -165,14 +165,14 @@ fn write_at(folder: &File, name: &CStr, text: &str) -> io::Result<()> {
     io::Write::write_all(&mut File::from(file), text.as_bytes())
 }
 
-/// Makes an empty tree the root of this mount namespace and lets go of all others. The tree is mounted on `place`.
-fn empty_root(place: &Path) -> io::Result<()> {
+/// Makes an empty tree the root of this mount namespace and lets go of all others.
+fn empty_root() -> io::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     let options = Some("size=4k,nr_inodes=2,mode=555");
-    mount(Some("virga"), place, Some("tmpfs"), flags, options)?;
-    chdir(place)?;
+    mount(Some("virga"), PLACE, Some("tmpfs"), flags, options)?;
+    chdir(PLACE)?;
     // The new root, with the old one on top of it, which then goes (pivot_root(2), "pivot_root(".", ".")").
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;

@@ -46,7 +46,7 @@ pub fn become_user(config: &SandboxConfig) -> io::Result<()> {
     if !is_root && uid != geteuid() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("only root can become user {uid}; start virga-vmm as root or leave sandbox.uid out"),
+            format!("only root can become user {uid}; start this as root or leave sandbox.uid out"),
         ));
     }
     prctl(libc::PR_SET_KEEPCAPS, 1)?;

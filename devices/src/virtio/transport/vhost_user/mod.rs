@@ -22,9 +22,10 @@ use memory::{REGIONS_MAX, Regions};
 use ring::{Addresses, Calls, Ring, event};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -47,22 +48,42 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
 
 /// How often a reset is looked after that is not done at once.
 const RESET_POLL: Duration = Duration::from_millis(10);
+/// How often it is looked whether the front end has gone that waits for one.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
-/// Serves one front end until it disconnects. The device comes back as after a reset, ready for the next front end.
+/// Waits until a device that is not to serve anybody has nothing in flight any more, for so long at most. Returns whether it
+/// came to that. A front end is not told of what still is in flight, and the memory it is about is the guest's.
+pub fn rest(device: &mut dyn VirtioDevice, patience: Duration) -> bool {
+    let began = Instant::now();
+    while device.reset() == Reset::Pending {
+        if began.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(RESET_POLL);
+    }
+    true
+}
+
+/// Serves one front end until it disconnects. The device comes back reset, and can be served again once it is at [`rest`].
 pub fn serve(
     device: Box<dyn VirtioDevice>,
     front_end: UnixStream,
     thread_hook: ThreadHook,
 ) -> (Option<Box<dyn VirtioDevice>>, Result<()>) {
-    let server = Arc::new(Mutex::new(VhostUser::new(device, thread_hook)));
-    let result = match front_end.try_clone() {
-        Ok(stream) => converse(&server, stream, front_end),
-        Err(error) => Err(Error::SocketError(error)),
+    let streams = front_end
+        .try_clone()
+        .and_then(|early| Ok((early, front_end.try_clone()?)));
+    let (early, watched) = match streams {
+        Ok(streams) => streams,
+        Err(error) => return (Some(device), Err(Error::SocketError(error))),
     };
+    let server = Arc::new(Mutex::new(VhostUser::new(device, watched, thread_hook)));
+    let result = converse(&server, early, front_end);
     // Nobody else has the server by now.
     let device = Arc::into_inner(server).map(|server| {
-        let server = server.into_inner().unwrap_or_else(PoisonError::into_inner);
-        server.into_device()
+        let mut server = server.into_inner().unwrap_or_else(PoisonError::into_inner);
+        server.device.reset();
+        server.device
     });
     (device, result)
 }
@@ -88,6 +109,7 @@ fn converse(server: &Arc<Mutex<VhostUser>>, mut early: UnixStream, front_end: Un
 /// A device and what its front end has said so far.
 struct VhostUser {
     device: Box<dyn VirtioDevice>,
+    front_end: UnixStream,
     thread_hook: ThreadHook,
     memory: Memory,
     regions: Regions,
@@ -120,10 +142,11 @@ fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
 }
 
 impl VhostUser {
-    fn new(device: Box<dyn VirtioDevice>, thread_hook: ThreadHook) -> Self {
+    fn new(device: Box<dyn VirtioDevice>, front_end: UnixStream, thread_hook: ThreadHook) -> Self {
         let rings: Vec<_> = device.queue_sizes().iter().copied().map(Ring::new).collect();
         Self {
             device,
+            front_end,
             thread_hook,
             memory: Memory::new(Ram::new()),
             regions: Regions::default(),
@@ -134,16 +157,25 @@ impl VhostUser {
         }
     }
 
-    fn into_device(mut self) -> Box<dyn VirtioDevice> {
-        self.reset();
-        self.device
+    /// Resets the device, unless the front end goes away meanwhile.
+    fn reset(&mut self) -> Result<()> {
+        while !rest(&mut *self.device, LOOK_AFTER) {
+            self.check_front_end()?;
+        }
+        Ok(())
     }
 
-    /// Resets the device. A front end is not told of requests that are still in flight, and the memory they are about is the
-    /// guest's, so all that there is to do is to wait for them.
-    fn reset(&mut self) {
-        while self.device.reset() == Reset::Pending {
-            std::thread::sleep(RESET_POLL);
+    /// Whether there still is somebody to wait for.
+    fn check_front_end(&self) -> Result<()> {
+        let mut hangup = libc::pollfd {
+            fd: self.front_end.as_raw_fd(),
+            events: libc::POLLRDHUP,
+            revents: 0,
+        };
+        // SAFETY: there is one such structure, which lives for the call.
+        match unsafe { libc::poll(&raw mut hangup, 1, 0) } {
+            0 => Ok(()),
+            _ => Err(Error::Disconnected),
         }
     }
 
@@ -179,7 +211,7 @@ impl VhostUser {
         }
         loop {
             match self.device.pause() {
-                Err(DeviceError::Busy { .. }) => {}
+                Err(DeviceError::Busy { .. }) => self.check_front_end()?,
                 paused => break paused.map_err(failed)?,
             }
         }
@@ -188,7 +220,7 @@ impl VhostUser {
                 ring.next_available = state.next_available;
             }
         }
-        self.reset();
+        self.reset()?;
         self.running.fill(false);
         Ok(())
     }
@@ -271,13 +303,14 @@ impl VhostUser {
         self.follow()
     }
 
-    fn forget_driver(&mut self) {
-        self.reset();
+    fn forget_driver(&mut self) -> Result<()> {
+        self.reset()?;
         self.running.fill(false);
         self.features = 0;
         for ring in &mut self.rings {
             *ring = Ring::new(ring.max_size);
         }
+        Ok(())
     }
 }
 
@@ -287,13 +320,11 @@ impl VhostUserBackendReqHandlerMut for VhostUser {
     }
 
     fn reset_owner(&mut self) -> Result<()> {
-        self.forget_driver();
-        Ok(())
+        self.forget_driver()
     }
 
     fn reset_device(&mut self) -> Result<()> {
-        self.forget_driver();
-        Ok(())
+        self.forget_driver()
     }
 
     fn get_features(&mut self) -> Result<u64> {
