@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use devices::virtio::block::qcow2::{self, BackingName};
 use devices::virtio::block::{self, Block, DiskFile, Format, HostFile};
@@ -13,6 +14,11 @@ use devices::virtio::vhost::Profile;
 use super::{AttachError, BoxError, Made, failed, vhost_user};
 use crate::config::{DiskConfig, MAX_LAYERS, VmConfig};
 use crate::host_file::{self, Access};
+
+/// How long a disk may stay locked: io_uring lets go of the files of a process that was killed some time after its end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is tried meanwhile.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Makes a block device.
 pub(super) fn make(config: &VmConfig, disk: &DiskConfig) -> Result<Made, AttachError> {
@@ -213,15 +219,20 @@ fn lock(file: &File, access: Access) -> io::Result<()> {
         Access::Read => libc::LOCK_SH,
         Access::ReadWrite => libc::LOCK_EX,
     };
-    // SAFETY: the descriptor is open and the call touches no memory.
-    if unsafe { libc::flock(file.as_raw_fd(), lock | libc::LOCK_NB) } == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another VM or program uses it",
-        )),
-        error => Err(error),
+    let began = Instant::now();
+    loop {
+        // SAFETY: the descriptor is open and the call touches no memory.
+        if unsafe { libc::flock(file.as_raw_fd(), lock | libc::LOCK_NB) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        if began.elapsed() > LOCK_PATIENCE {
+            let problem = "another VM or program uses it";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, problem));
+        }
+        std::thread::sleep(LOCK_INTERVAL);
     }
 }

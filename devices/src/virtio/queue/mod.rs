@@ -6,9 +6,11 @@
 
 mod chain;
 mod packed;
+mod record;
 mod split;
 
 pub use chain::{Chain, MAX_CHAIN_LEN};
+pub use record::Record;
 
 use super::device::Interrupt;
 use crate::memory::{Memory, Ram};
@@ -129,6 +131,8 @@ trait Ring: Send {
     fn disable_notification(&mut self, ram: &Ram) -> Result<(), Broken>;
     /// Goes on where a back end elsewhere has come to, which would take `next_available` next.
     fn served_elsewhere(&mut self, ram: &Ram, next_available: Option<u16>);
+    /// Keeps a record of what is in flight, and does again what is in it. Only split queues do.
+    fn keep_record(&mut self, _record: Record) {}
     /// Asks the driver to notify. Returns whether there is something to take.
     fn enable_notification(&mut self, ram: &Ram) -> Result<bool, Broken>;
     /// Where the queue stands.
@@ -293,6 +297,14 @@ impl Queue {
         let guard = self.memory.memory();
         if let Some(ring) = self.ring.as_mut() {
             ring.served_elsewhere(&guard, next_available);
+        }
+    }
+
+    /// Keeps a record of the chains that the device has. Those that are in it already, because whoever had them died, are
+    /// taken again before all others. Only split queues keep one.
+    pub fn keep_record(&mut self, record: Record) {
+        if let Some(ring) = self.ring.as_mut() {
+            ring.keep_record(record);
         }
     }
 

@@ -2,12 +2,15 @@
 //! and one in which the device gives them back.
 
 use super::chain::{Chain, Collector};
-use super::{Broken, Part, QueueError, QueueState, Ring};
+use super::{Broken, Part, QueueError, QueueState, Record, Ring};
 use crate::memory::Ram;
 use std::sync::atomic::{Ordering, fence};
+use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+/// Bytes of a descriptor (§2.7.5).
+const DESCRIPTOR: u64 = 16;
 /// VIRTQ_AVAIL_F_NO_INTERRUPT (§2.7.6): the driver polls.
 const AVAIL_NO_INTERRUPT: u16 = 1;
 
@@ -26,6 +29,9 @@ pub(super) struct Split {
     queue: Queue,
     /// The next used entry at the time the driver was last told.
     told: u16,
+    record: Option<Record>,
+    /// Heads of chains to be taken again before others, the next one last.
+    again: Vec<u16>,
 }
 
 impl Split {
@@ -56,7 +62,49 @@ impl Split {
         Ok(Self {
             queue,
             told: state.next_used,
+            record: None,
+            again: Vec::new(),
         })
+    }
+
+    /// The head of the next chain, if there is one.
+    fn next_head(&mut self, ram: &Ram) -> Result<Option<u16>, Broken> {
+        if let Some(head) = self.again.pop() {
+            return Ok(Some(head));
+        }
+        let available = self.queue.iter(ram);
+        let mut available = available.map_err(|_| Broken("more chains than entries"))?;
+        Ok(available.next().map(|chain| chain.head_index()))
+    }
+
+    /// Follows a chain from its head (§2.7.5), and into an indirect table where it leads to one (§2.7.5.3).
+    fn collect(&self, ram: &Ram, head: u16) -> Result<Chain, Broken> {
+        let mut collector = Collector::default();
+        let (mut table, mut entries, mut indirect) =
+            (self.queue.desc_table(), u32::from(self.queue.size()), false);
+        let mut next = head;
+        // A circle has too many descriptors for the collector.
+        loop {
+            if u32::from(next) >= entries {
+                return Err(Broken("descriptor outside of its table"));
+            }
+            let address = table.checked_add(DESCRIPTOR * u64::from(next));
+            let descriptor = address.and_then(|address| ram.read_obj(GuestAddress(address)).ok());
+            let descriptor: Descriptor = descriptor.ok_or(Broken("descriptor outside of guest memory"))?;
+            if descriptor.refers_to_indirect_table() {
+                if indirect || u64::from(descriptor.len()) % DESCRIPTOR != 0 {
+                    return Err(Broken("indirect table in another, or of an impossible length"));
+                }
+                (table, next, indirect) = (descriptor.addr().0, 0, true);
+                entries = descriptor.len() / DESCRIPTOR as u32;
+                continue;
+            }
+            collector.add(descriptor.addr().0, descriptor.len(), descriptor.is_write_only())?;
+            if !descriptor.has_next() {
+                return Ok(collector.finish(head));
+            }
+            next = descriptor.next();
+        }
     }
 }
 
@@ -64,29 +112,22 @@ const UNWRITABLE: Broken = Broken("used ring cannot be written");
 
 impl Ring for Split {
     fn pop(&mut self, ram: &Ram) -> Result<Option<Chain>, Broken> {
-        let mut available = self
-            .queue
-            .iter(ram)
-            .map_err(|_| Broken("more chains than entries"))?;
-        let Some(chain) = available.next() else {
+        let Some(head) = self.next_head(ram)? else {
             return Ok(None);
         };
-        let head = chain.head_index();
-        let mut collector = Collector::default();
-        // The last descriptor has no NEXT flag (§2.7.5); the iterator stops early at whatever it cannot follow.
-        let mut complete = false;
-        for descriptor in chain {
-            complete = !descriptor.has_next();
-            collector.add(descriptor.addr().0, descriptor.len(), descriptor.is_write_only())?;
+        let chain = self.collect(ram, head)?;
+        if let Some(record) = &mut self.record {
+            record.take(head);
         }
-        match complete {
-            true => Ok(Some(collector.finish(head))),
-            false => Err(Broken("descriptor chain without end")),
-        }
+        Ok(Some(chain))
     }
 
-    fn undo_pop(&mut self, _head: u16) {
-        self.queue.go_to_previous_position();
+    fn undo_pop(&mut self, head: u16) {
+        match &mut self.record {
+            // It may have been one to be taken again, which the available ring does not have any more.
+            Some(_) => self.again.push(head),
+            None => self.queue.go_to_previous_position(),
+        }
     }
 
     fn add_used(&mut self, ram: &Ram, used: &[(u16, u32)]) -> Result<(), Broken> {
@@ -101,9 +142,17 @@ impl Ring for Split {
             next = next.wrapping_add(1);
         }
         self.queue.set_next_used(next);
+        let heads = || used.iter().map(|(head, _)| *head);
+        if let Some(record) = &mut self.record {
+            record.list(heads());
+        }
         // Only now the driver sees them, all at once.
         ram.store(next.to_le(), GuestAddress(ring + 2), Ordering::Release)
-            .map_err(|_| UNWRITABLE)
+            .map_err(|_| UNWRITABLE)?;
+        if let Some(record) = &mut self.record {
+            record.given_back(heads(), next);
+        }
+        Ok(())
     }
 
     fn wants_interrupt(&mut self, ram: &Ram) -> bool {
@@ -139,6 +188,18 @@ impl Ring for Split {
             self.queue.set_next_avail(next_available.unwrap_or(used.0));
             self.told = used.0;
         }
+    }
+
+    fn keep_record(&mut self, mut record: Record) {
+        let used = self.queue.next_used();
+        self.again = record.take_over(used);
+        if !self.again.is_empty() {
+            // All that was taken was answered, or is in the record.
+            let taken = used.wrapping_add(self.again.len() as u16);
+            self.queue.set_next_avail(taken);
+            self.again.reverse();
+        }
+        self.record = Some(record);
     }
 
     fn state(&self) -> QueueState {

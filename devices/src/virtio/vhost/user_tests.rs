@@ -1,7 +1,7 @@
 //! Against back ends of our own, which come and go, and against one that says whatever a test wants.
 
 use super::*;
-use crate::testing::{Guest, Harness, PATIENCE, Part};
+use crate::testing::{Guest, Harness, PATIENCE, Part, Volume};
 use crate::virtio::block::{self, Block, DiskFile};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::net::MacAddress;
@@ -10,6 +10,7 @@ use crate::virtio::worker::{Virtio, no_hook};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -195,6 +196,51 @@ fn a_back_end_that_dies_and_returns_is_found_and_nothing_is_lost() {
     assert_eq!(read(&mut harness, 0, 2), 2);
     drop(harness);
     next.join().unwrap().thread.join().unwrap();
+}
+
+#[test]
+fn what_a_back_end_had_when_it_died_is_done_by_the_next_one_and_only_that() {
+    let Some(mut volume) = Volume::new(16) else { return };
+    let options = File::options().read(true).write(true).create(true).clone();
+    let mut place = Place::new();
+    place.disk = options.open(volume.path().join("disk")).unwrap();
+    place.disk.write_all_at(&[0; 1 << 16], 0).unwrap();
+    place.disk.sync_all().unwrap();
+    let (serving, device) = place.serve(1).join_when(|| place.device(1));
+    let mut harness = Harness::with_device(device, VERSION_1 | FLUSH);
+    volume.freeze();
+    // Reads are answered before the writes that came earlier.
+    let mut heads = Vec::new();
+    for round in 1..=3u8 {
+        let parts = [
+            header(1, u64::from(round)),
+            Part::Read(vec![round; 512]),
+            Part::Write(1),
+        ];
+        heads.push(harness.queues[0].add(&parts));
+        assert_eq!(read(&mut harness, 0, 20), 0);
+    }
+    serving.die();
+    let next = place.serve(1);
+    harness
+        .interrupt
+        .wait(|| harness.device.metrics()["reconnects"] == 1);
+    next.join().unwrap();
+    volume.thaw();
+    let mut answered: Vec<_> = heads
+        .iter()
+        .map(|_| {
+            let (head, _, bytes) = harness.next_used(0).expect("an answer of the next back end");
+            assert_eq!(bytes, [0]);
+            head
+        })
+        .collect();
+    answered.sort_unstable();
+    heads.sort_unstable();
+    assert_eq!(answered, heads);
+    for round in 1..=3 {
+        assert_eq!(u64::from(read(&mut harness, 0, round)), round);
+    }
 }
 
 trait JoinWhen {

@@ -8,6 +8,7 @@
 //! The front end is as hostile as a guest. What it can break is this process, of which every VM has its own.
 
 mod early;
+mod in_flight;
 mod memory;
 mod ring;
 
@@ -18,6 +19,7 @@ use crate::virtio::net::features;
 use crate::virtio::queue::{Queue, QueueState};
 use crate::virtio::worker::ThreadHook;
 use early::take_enable;
+use in_flight::InFlight;
 use memory::{REGIONS_MAX, Regions};
 use ring::{Addresses, Calls, Ring, event};
 use std::fs::File;
@@ -39,12 +41,15 @@ use virtio_bindings::virtio_config::{VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1};
 
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
-/// What we offer of the protocol.
+/// What we offer of the protocol for all devices.
 const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+
+/// The same for devices whose requests can be done again.
+const BLOCK_PROTOCOL: VhostUserProtocolFeatures = PROTOCOL.union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
 
 /// How often a reset is looked after that is not done at once.
 const RESET_POLL: Duration = Duration::from_millis(10);
@@ -116,6 +121,7 @@ struct VhostUser {
     rings: Vec<Ring>,
     calls: Arc<Calls>,
     features: u64,
+    in_flight: Option<InFlight>,
     /// Which rings the device works on; none while it rests.
     running: Vec<bool>,
 }
@@ -153,6 +159,7 @@ impl VhostUser {
             calls: Arc::new(Calls::new(rings.len())),
             running: vec![false; rings.len()],
             rings,
+            in_flight: None,
             features: 0,
         }
     }
@@ -176,6 +183,13 @@ impl VhostUser {
         match unsafe { libc::poll(&raw mut hangup, 1, 0) } {
             0 => Ok(()),
             _ => Err(Error::Disconnected),
+        }
+    }
+
+    fn protocol(&self) -> VhostUserProtocolFeatures {
+        match self.device.device_type() {
+            DeviceType::Block => BLOCK_PROTOCOL,
+            _ => PROTOCOL,
         }
     }
 
@@ -252,7 +266,12 @@ impl VhostUser {
                 self.calls.clone(),
                 notify,
             );
-            queues.push(queue.map_err(failed)?);
+            let mut queue = queue.map_err(failed)?;
+            let record = self.in_flight.as_ref();
+            if let Some(record) = record.and_then(|record| record.of_ring(index, ring.size)) {
+                queue.keep_record(record);
+            }
+            queues.push(queue);
         }
         let activation = Activation {
             memory: self.memory.clone(),
@@ -306,6 +325,7 @@ impl VhostUser {
     fn forget_driver(&mut self) -> Result<()> {
         self.reset()?;
         self.running.fill(false);
+        self.in_flight = None;
         self.features = 0;
         for ring in &mut self.rings {
             *ring = Ring::new(ring.max_size);
@@ -434,11 +454,11 @@ impl VhostUserBackendReqHandlerMut for VhostUser {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(PROTOCOL)
+        Ok(self.protocol())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        match features & !PROTOCOL.bits() {
+        match features & !self.protocol().bits() {
             0 => Ok(()),
             _ => Err(Error::FeatureMismatch),
         }
@@ -491,12 +511,18 @@ impl VhostUserBackendReqHandlerMut for VhostUser {
         self.set_regions(regions)
     }
 
-    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(not_offered())
+    fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        if usize::from(asked.num_queues) > self.rings.len() {
+            return Err(Error::InvalidParam);
+        }
+        in_flight::make(asked).map_err(Error::ReqHandlerError)
     }
 
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        Err(not_offered())
+    fn set_inflight_fd(&mut self, given: &VhostUserInflight, file: File) -> Result<()> {
+        let in_flight = InFlight::map(given, file).map_err(Error::ReqHandlerError)?;
+        self.stop()?;
+        self.in_flight = Some(in_flight);
+        self.follow()
     }
 
     fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
