@@ -4,10 +4,11 @@
 //! the guest agent's protocol, the same that a microVM's agent serves over vsock.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::join::{self, Joined};
 use crate::{Error, Result};
@@ -39,15 +40,21 @@ pub fn attach(virga_run: &Path, run_dir: &Path) -> io::Result<UnixStream> {
     Ok(ours)
 }
 
+/// How long whoever asked for the agent may take to say for what.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The agent's side: joins the container of `run_dir` and serves the one connection on standard input. Called by `virga-run agent`,
 /// which is single-threaded up to here.
 pub fn serve(run_dir: &Path) -> Result<()> {
-    if let Joined::Waited(status) = join::join(run_dir)? {
-        // The child has reported its own failure.
-        std::process::exit(status);
-    }
+    let joined = join::join(run_dir);
     let failed = |e: io::Error| Error::system("serve the connection", e);
-    let stream = UnixStream::from(join::replace_stdin().map_err(failed)?);
+    let connection = match joined {
+        // The child has reported its own failure.
+        Ok(Joined::Waited(status)) => std::process::exit(status),
+        Ok(Joined::Inside) => join::replace_stdin(),
+        Err(_) => io::stdin().as_fd().try_clone_to_owned(),
+    };
+    let stream = UnixStream::from(connection.map_err(failed)?);
     stream.set_nonblocking(true).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,8 +62,13 @@ pub fn serve(run_dir: &Path) -> Result<()> {
         .map_err(failed)?;
     runtime.block_on(async {
         let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
-        guest_agent::server::serve(stream)
-            .await
-            .map_err(|e| Error::Protocol(e.to_string()))
+        let Err(error) = joined else {
+            let served = guest_agent::server::serve(stream).await;
+            return served.map_err(|e| Error::Protocol(e.to_string()));
+        };
+        // If even that fails, the error is still this process' own.
+        let refused = guest_agent::server::refuse_whatever(stream, error.chain());
+        drop(tokio::time::timeout(PATIENCE, refused).await);
+        Err(error)
     })
 }

@@ -76,6 +76,8 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
         ));
     }
     cgroup.add(std::process::id() as i32, true)?;
+    // From inside, the control groups are out of sight.
+    let most = cgroup.metrics().pids_limit;
     nix::sys::prctl::set_dumpable(false).map_err(|e| Error::system("protect this process", e))?;
     enter(&init, namespaces).map_err(|e| Error::system("enter the container's namespaces", e))?;
     drop(init);
@@ -83,7 +85,7 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
     // Only children are in the pid namespace.
     // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
-        -1 => Err(Error::system("fork", io::Error::last_os_error())),
+        -1 => Err(cannot_fork(most, io::Error::last_os_error())),
         0 => {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
                 .map_err(|e| Error::system("ask for a death signal", e))?;
@@ -96,6 +98,16 @@ pub(crate) fn join(dir: &Path) -> Result<Joined> {
             wait_for(child).map(Joined::Waited)
         }
     }
+}
+
+fn cannot_fork(most: Option<u64>, error: io::Error) -> Error {
+    let action = match most {
+        Some(most) if error.raw_os_error() == Some(libc::EAGAIN) => format!(
+            "start a process in the container, which may have {most} and has as many: end some, or raise its limit (limits.processes)"
+        ),
+        _ => "start a process in the container".to_owned(),
+    };
+    Error::system(action, error)
 }
 
 /// The namespaces of that process that this one is not in: entering one's own user namespace is an error (setns(2)).

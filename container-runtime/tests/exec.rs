@@ -161,7 +161,36 @@ async fn joining_a_container_that_has_ended_fails_quietly() {
 async fn joining_a_frozen_container_fails_instead_of_hanging() {
     let container = running();
     container.client().freeze().unwrap();
-    assert!(client::hello(container.attach()).await.is_err());
+    let error = client::hello(container.attach()).await.unwrap_err();
+    assert!(error.to_string().contains("it is frozen"), "{error}");
     container.client().thaw().unwrap();
     assert!(client::hello(container.attach()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_container_that_has_all_its_processes_says_so_to_who_wants_to_run_more() {
+    // Init and sleeps; the agent in two halves and its command come on top.
+    for (sleeps, words) in [
+        (7, "may have 8 and has as many"),
+        (6, "may have 8 and has as many"),
+        (
+            5,
+            "\"true\" cannot be started: there are as many processes as the instance may have",
+        ),
+    ] {
+        let script = format!("for i in $(seq {sleeps}); do sleep 1000 & done; echo up; wait");
+        let mut container = TestContainer::script(&script);
+        container.spec.limits.pids_max = Some(8);
+        container.start();
+        container.until_console("up");
+        let request = ExecRequest {
+            command: vec!["true".into()],
+            ..ExecRequest::default()
+        };
+        let error = client::exec(container.attach(), request).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{sleeps}: {error}");
+        container.client().set_limits(&Default::default()).unwrap();
+        let (_, _, status) = container.exec(&["true"]).await;
+        assert_eq!(status, 0);
+    }
 }

@@ -65,6 +65,17 @@ where
     }
 }
 
+/// Answers the one request of a connection that there is a reason not to serve.
+pub async fn refuse_whatever<S>(mut stream: S, message: String) -> Result<(), ProtocolError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Read all the same: a connection that is closed before looks broken to the client that writes to it.
+    read_frame(&mut stream).await?;
+    let kind = ErrorKind::Failed;
+    refuse(&mut stream, AgentError { kind, message }).await
+}
+
 /// Answers that the request is accepted.
 async fn accept<S>(stream: &mut S, body: ResponseBody) -> Result<(), ProtocolError>
 where

@@ -117,7 +117,13 @@ impl Process {
         // The command's ends were moved into `command`, which is gone by now: end of file can be seen.
         let child = child.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR) => SpawnFailure::Status(NOT_FOUND),
-            Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE) => refuse(
+            Some(Errno::EAGAIN) => refuse(
+                ErrorKind::Failed,
+                format!(
+                    "{program:?} cannot be started: there are as many processes as the instance may have"
+                ),
+            ),
+            Some(Errno::ENOMEM | Errno::EMFILE) => refuse(
                 ErrorKind::Failed,
                 format!("{program:?} cannot be started: {error}"),
             ),
