@@ -5,7 +5,7 @@
 mod common;
 
 use common::disk_driver::{
-    AVAILABLE, DATA, DESCRIPTORS, MESSAGE_BIT, PciDisk, STATUS, USED, disk, read_packed, read_request,
+    DATA, DESCRIPTORS, PciDisk, disk, read_over_mmio, read_packed, read_when_told, read_with_message,
 };
 use common::payload::Payload;
 use common::vm::{Spec, has_kvm};
@@ -13,8 +13,6 @@ use serde_json::json;
 
 /// The device in slot 1.
 const DISK: PciDisk = PciDisk::new(1, 0);
-/// First virtio-mmio device.
-const MMIO: u64 = 0xe800_0000;
 
 #[test]
 fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
@@ -22,16 +20,7 @@ fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
         return;
     }
     let text = "a sector read over PCI";
-    let payload = DISK.with_message(Payload::new());
-    let payload = read_request(payload, 2)
-        .store16(DISK.notify(), 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .print(" status ")
-        .print_memory(STATUS, 1)
-        .wait_bits32(MESSAGE_BIT.0, MESSAGE_BIT.1)
-        .print(" interrupt")
-        .power_off();
+    let payload = read_with_message(text.len()).power_off();
     let mut spec = Spec::new(&payload);
     let path = spec.file("disk", &disk(text));
     spec = spec.set("disks", json!([{"id": "root", "path": path}]));
@@ -76,33 +65,17 @@ fn a_guest_reads_a_disk_over_mmio() {
         return;
     }
     let text = "a sector read over MMIO";
-    let payload = Payload::new()
-        .store32(MMIO + 0x70, 0)
-        .store32(MMIO + 0x70, 3)
-        .store32(MMIO + 0x24, 0)
-        .store32(MMIO + 0x20, 0)
-        .store32(MMIO + 0x24, 1)
-        .store32(MMIO + 0x20, 1)
-        .store32(MMIO + 0x70, 0xb)
-        .store32(MMIO + 0x30, 0)
-        .store32(MMIO + 0x38, 8)
-        .store64(MMIO + 0x80, DESCRIPTORS)
-        .store64(MMIO + 0x90, AVAILABLE)
-        .store64(MMIO + 0xa0, USED)
-        .store32(MMIO + 0x44, 1)
-        .store32(MMIO + 0x70, 0xf);
-    let payload = read_request(payload, 2)
-        .store32(MMIO + 0x50, 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .wait_bits32(MMIO + 0x60, 1)
-        .print(" interrupt")
-        .power_off();
+    let payload = read_over_mmio(text.len()).power_off();
     let mut spec = Spec::new(&payload).set("transport", "mmio".into());
     let path = spec.file("disk", &disk(text));
     spec = spec.set("disks", json!([{"id": "root", "path": path, "read_only": true}]));
     let ended = spec.run_to_end();
-    assert_eq!(ended.console, format!("{text} interrupt"), "{}", ended.stderr);
+    assert_eq!(
+        ended.console,
+        format!("{text} status \0 interrupt"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -111,14 +84,7 @@ fn devices_go_on_after_a_pause() {
         return;
     }
     let text = "read after a pause";
-    // The driver is ready, then waits for a byte on the serial port before it asks the disk.
-    let payload = read_request(DISK.set_up(Payload::new()), 2)
-        .print("waiting\n")
-        .raw(&[0x66, 0xba, 0xfd, 3, 0xec, 0xa8, 1, 0x74, 0xf7])
-        .store16(DISK.notify(), 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .power_off();
+    let payload = read_when_told(text.len());
     let mut spec = Spec::new(&payload);
     let path = spec.file("disk", &disk(text));
     spec = spec.set("disks", json!([{"id": "root", "path": path}]));

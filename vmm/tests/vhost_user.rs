@@ -13,20 +13,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use common::disk_driver::{AVAILABLE, DATA, DESCRIPTORS, MESSAGE_BIT, PciDisk, USED, disk, read_request};
+use common::disk_driver::{disk, read_over_mmio, read_when_told, read_with_message};
 use common::payload::Payload;
 use common::vm::{Spec, eventually, has_kvm};
 use devices::virtio::block::{self, Block};
 use devices::virtio::transport::vhost_user::serve;
 use devices::virtio::worker::{Virtio, no_hook};
 use serde_json::json;
-
-/// The device in slot 1.
-const DISK: PciDisk = PciDisk::new(1, 0);
-/// First virtio-mmio device.
-const MMIO: u64 = 0xe800_0000;
-/// Waits for a byte on the serial port.
-const WAIT_FOR_BYTE: [u8; 9] = [0x66, 0xba, 0xfd, 3, 0xec, 0xa8, 1, 0x74, 0xf7];
 
 /// A back end for one front end.
 struct BackEnd {
@@ -89,19 +82,13 @@ fn a_guest_reads_a_remote_disk_and_gets_its_message_directly() {
         return;
     }
     let text = "a sector from elsewhere";
-    let payload = read_request(DISK.with_message(Payload::new()), 2)
-        .store16(DISK.notify(), 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .wait_bits32(MESSAGE_BIT.0, MESSAGE_BIT.1)
-        .print(" interrupt")
-        .forever();
+    let payload = read_with_message(text.len()).forever();
     let (spec, path) = spec(&payload, text);
     let _back_end = BackEnd::new(&path);
     let mut vm = spec.start();
     let client = vm.client();
     vm.wait_for(" interrupt");
-    assert_eq!(vm.log(), format!("{text} interrupt"));
+    assert_eq!(vm.log(), format!("{text} status \0 interrupt"));
     let metrics = client.metrics().unwrap().devices["root"].clone();
     assert_eq!(metrics["relayed_interrupts"], 0, "{metrics}");
     assert_eq!(metrics["disconnects"], 0, "{metrics}");
@@ -115,32 +102,16 @@ fn a_guest_reads_a_remote_disk_over_mmio() {
         return;
     }
     let text = "a sector from elsewhere over MMIO";
-    let payload = Payload::new()
-        .store32(MMIO + 0x70, 0)
-        .store32(MMIO + 0x70, 3)
-        .store32(MMIO + 0x24, 0)
-        .store32(MMIO + 0x20, 0)
-        .store32(MMIO + 0x24, 1)
-        .store32(MMIO + 0x20, 1)
-        .store32(MMIO + 0x70, 0xb)
-        .store32(MMIO + 0x30, 0)
-        .store32(MMIO + 0x38, 8)
-        .store64(MMIO + 0x80, DESCRIPTORS)
-        .store64(MMIO + 0x90, AVAILABLE)
-        .store64(MMIO + 0xa0, USED)
-        .store32(MMIO + 0x44, 1)
-        .store32(MMIO + 0x70, 0xf);
-    let payload = read_request(payload, 2)
-        .store32(MMIO + 0x50, 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .wait_bits32(MMIO + 0x60, 1)
-        .print(" interrupt")
-        .power_off();
+    let payload = read_over_mmio(text.len()).power_off();
     let (spec, path) = spec(&payload, text);
     let _back_end = BackEnd::new(&path);
     let ended = spec.set("transport", "mmio".into()).run_to_end();
-    assert_eq!(ended.console, format!("{text} interrupt"), "{}", ended.stderr);
+    assert_eq!(
+        ended.console,
+        format!("{text} status \0 interrupt"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -149,12 +120,7 @@ fn a_guest_survives_the_death_of_its_back_end_and_goes_on_with_the_next() {
         return;
     }
     let text = "read after a death";
-    let payload = DISK.set_up(Payload::new()).print("waiting\n").raw(&WAIT_FOR_BYTE);
-    let payload = read_request(payload, 2)
-        .store16(DISK.notify(), 0)
-        .wait16(USED + 2, 1)
-        .print_memory(DATA, text.len() as u32)
-        .power_off();
+    let payload = read_when_told(text.len());
     let (spec, path) = spec(&payload, text);
     let back_end = BackEnd::new(&path);
     let mut vm = spec.start();

@@ -4,6 +4,9 @@ use super::payload::Payload;
 use super::vm::Spec;
 use serde_json::json;
 
+/// The first virtio-mmio device.
+const MMIO: u64 = 0xe800_0000;
+
 /// Queue, request and buffer in guest memory.
 pub(crate) const DESCRIPTORS: u64 = 0x30_0000;
 pub(crate) const AVAILABLE: u64 = 0x30_1000;
@@ -129,6 +132,56 @@ fn descriptor(payload: Payload, index: u64, address: u64, len: u32, flags: u16, 
 pub(crate) const READ: u64 = 0;
 pub(crate) const WRITE_OUT: u64 = 1;
 pub(crate) const FLUSH: u64 = 4;
+
+/// Has the device in slot 1 read so many bytes of the third sector, prints them and the status, and then that the message
+/// has come.
+pub(crate) fn read_with_message(len: usize) -> Payload {
+    read_request(FIRST.with_message(Payload::new()), 2)
+        .store16(FIRST.notify(), 0)
+        .wait16(USED + 2, 1)
+        .print_memory(DATA, len as u32)
+        .print(" status ")
+        .print_memory(STATUS, 1)
+        .wait_bits32(MESSAGE_BIT.0, MESSAGE_BIT.1)
+        .print(" interrupt")
+}
+
+/// The same with the first device over MMIO, and its interrupt status.
+pub(crate) fn read_over_mmio(len: usize) -> Payload {
+    let payload = Payload::new()
+        .store32(MMIO + 0x70, 0)
+        .store32(MMIO + 0x70, 3)
+        .store32(MMIO + 0x24, 0)
+        .store32(MMIO + 0x20, 0)
+        .store32(MMIO + 0x24, 1)
+        .store32(MMIO + 0x20, 1)
+        .store32(MMIO + 0x70, 0xb)
+        .store32(MMIO + 0x30, 0)
+        .store32(MMIO + 0x38, 8)
+        .store64(MMIO + 0x80, DESCRIPTORS)
+        .store64(MMIO + 0x90, AVAILABLE)
+        .store64(MMIO + 0xa0, USED)
+        .store32(MMIO + 0x44, 1)
+        .store32(MMIO + 0x70, 0xf);
+    read_request(payload, 2)
+        .store32(MMIO + 0x50, 0)
+        .wait16(USED + 2, 1)
+        .print_memory(DATA, len as u32)
+        .print(" status ")
+        .print_memory(STATUS, 1)
+        .wait_bits32(MMIO + 0x60, 1)
+        .print(" interrupt")
+}
+
+/// The disk is read once somebody has typed something.
+pub(crate) fn read_when_told(len: usize) -> Payload {
+    let payload = FIRST.set_up(Payload::new()).print("waiting\n").wait_for_input();
+    read_request(payload, 2)
+        .store16(FIRST.notify(), 0)
+        .wait16(USED + 2, 1)
+        .print_memory(DATA, len as u32)
+        .power_off()
+}
 
 /// Puts a request to read one sector into the queue, as its first.
 pub(crate) fn read_request(payload: Payload, sector: u64) -> Payload {

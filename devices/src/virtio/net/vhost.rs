@@ -9,12 +9,12 @@ use super::metrics::CommandMetrics;
 use super::shared::{DriverState, Shared};
 use super::{Config, NetError, QUEUE_SIZE, State, Tap, Update};
 use crate::memory::Memory;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::queue;
 use crate::virtio::update::{self, UpdateError, UpdateResult};
-use crate::virtio::vhost::calls::{Calls, Heard};
+use crate::virtio::vhost::calls::{CallMetrics, Calls};
 use crate::virtio::vhost::rings::{Addressing, memory_table, set_up};
 use crate::virtio::worker::{Backend, Io};
 use serde::Serialize;
@@ -61,10 +61,8 @@ pub enum VhostNetError {
 struct VhostNetMetrics {
     #[serde(flatten)]
     commands: CommandMetrics,
-    /// Errors that the kernel reported for a queue.
-    queue_errors: Counter,
-    /// Interrupts that took the way through this process.
-    relayed_interrupts: Counter,
+    #[serde(flatten)]
+    calls: CallMetrics,
 }
 
 /// An instance of vhost-net together with the memory that addresses are of.
@@ -293,14 +291,7 @@ impl Backend for VhostNet {
     }
 
     fn event(&mut self, token: u32, _events: EventSet, io: &mut Io) {
-        match self.calls.event(token, io) {
-            Heard::Relayed => self.metrics.relayed_interrupts.increment(),
-            Heard::Error => {
-                self.metrics.queue_errors.increment();
-                io.interrupt.needs_reset();
-            }
-            Heard::NotOurs => {}
-        }
+        self.calls.event(token, io, &self.metrics.calls);
     }
 
     fn refresh(&mut self, io: &mut Io) {

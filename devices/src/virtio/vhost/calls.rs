@@ -5,7 +5,9 @@
 //! for an interrupt. Otherwise the back end signals a descriptor that the device's worker waits for, and the worker raises
 //! the interrupt.
 
+use crate::metrics::Counter;
 use crate::virtio::worker::Io;
+use serde::Serialize;
 use std::io;
 use std::os::fd::AsRawFd;
 use vmm_sys_util::epoll::EventSet;
@@ -21,15 +23,13 @@ struct Call {
     direct: Option<EventFd>,
 }
 
-/// What an event of a descriptor in here meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::virtio) enum Heard {
-    /// An interrupt was passed on.
-    Relayed,
-    /// The back end has met an error in a queue.
-    Error,
-    /// It was none of ours.
-    NotOurs,
+/// What came by these descriptors.
+#[derive(Debug, Default, Serialize)]
+pub struct CallMetrics {
+    /// Errors that the back end reported for a queue.
+    pub queue_errors: Counter,
+    /// Interrupts that took the way through this process.
+    pub relayed_interrupts: Counter,
 }
 
 /// The descriptors of all queues of a device.
@@ -80,25 +80,26 @@ impl Calls {
         self.0.get(queue).map(|call| &call.error)
     }
 
-    /// Takes an event of one of the descriptors.
-    pub(in crate::virtio) fn event(&self, token: u32, io: &Io) -> Heard {
+    /// Takes an event, if it is of one of the descriptors.
+    pub(in crate::virtio) fn event(&self, token: u32, io: &Io, metrics: &CallMetrics) {
         // Queues have 16 bits, so the halves of the token are the kind and the queue.
         let (kind, index) = (token & !0xffff, token & 0xffff);
         let Some(call) = self.0.get(index as usize) else {
-            return Heard::NotOurs;
+            return;
         };
         match kind {
             TOKEN_RELAY => {
                 // Fails only when it has been read already.
                 let _ = call.relay.read();
                 io.interrupt.queue(index as u16);
-                Heard::Relayed
+                metrics.relayed_interrupts.increment();
             }
             TOKEN_ERROR => {
                 let _ = call.error.read();
-                Heard::Error
+                metrics.queue_errors.increment();
+                io.interrupt.needs_reset();
             }
-            _ => Heard::NotOurs,
+            _ => {}
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) mod rings;
 mod session;
 mod user;
 
+pub use calls::CallMetrics;
 pub use profile::{Profile, TAG_LEN};
 pub use session::SessionError;
 pub use user::{Connector, State, VhostUser, VhostUserError, VhostUserMetrics};

@@ -5,7 +5,7 @@
 //! without an answer are found by the new one in the record of what is in flight, where both know such records. Without one
 //! the rings go on after the last answer, which is right for back ends that answer in order.
 
-use super::calls::{Calls, Heard};
+use super::calls::{CallMetrics, Calls};
 use super::profile::{Profile, TAG_LEN};
 use super::session::{Hangup, Needs, Session, SessionError};
 use crate::metrics::{Counter, Metrics};
@@ -76,10 +76,9 @@ pub struct VhostUserMetrics {
     pub failed_reconnects: Counter,
     /// Changes of the configuration space by the back end.
     pub config_changes: Counter,
-    /// Errors that the back end reported for a queue.
-    pub queue_errors: Counter,
-    /// Interrupts that took the way through this process.
-    pub relayed_interrupts: Counter,
+    /// What the back end signalled.
+    #[serde(flatten)]
+    pub calls: CallMetrics,
 }
 
 /// A device whose queues another process serves.
@@ -347,14 +346,7 @@ impl Backend for VhostUser {
                     self.bring_up(io);
                 }
             }
-            _ => match self.calls.event(token, io) {
-                Heard::Relayed => self.metrics.relayed_interrupts.increment(),
-                Heard::Error => {
-                    self.metrics.queue_errors.increment();
-                    io.interrupt.needs_reset();
-                }
-                Heard::NotOurs => {}
-            },
+            _ => self.calls.event(token, io, &self.metrics.calls),
         }
     }
 
