@@ -71,6 +71,9 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     // What is cheap to check and often wrong comes first, before KVM is asked for anything.
     affinity::check(&config.cpu)?;
+    config
+        .memory
+        .check_addresses(config.memory_bytes, layout::address_bits())?;
     let memory = memory::create(config.memory_bytes, &config.memory)?;
     let kernel = load_kernel(&memory, &config)?;
     let initrd = load_initrd(&memory, &config, &kernel)?;

@@ -259,9 +259,6 @@ fn working_directory(config: &VmConfig) -> Result<Option<(File, PathBuf)>, Start
 
 /// Completes what is in force by what is not the sandbox's own doing.
 fn note_confinement(process: &mut Process, filters: Filters) {
-    if process.has_own_pids() {
-        process.sandbox.in_force.push("pid namespace".to_owned());
-    }
     if filters == Filters::On {
         process.sandbox.in_force.push("seccomp".to_owned());
     }

@@ -31,12 +31,6 @@ impl Process {
             sandbox: SandboxState::default(),
         })
     }
-
-    /// Whether it is the first process of a pid namespace of its own.
-    #[must_use]
-    pub fn has_own_pids(&self) -> bool {
-        std::process::id() == 1 && self.pid != 1
-    }
 }
 
 /// Process id and start time from a line of `stat`.

@@ -93,7 +93,7 @@ fn a_client_of_a_port_talks_to_a_confined_guest() {
     };
     let ports = json!([{"name": "org.example.agent.0", "socket": "agent.sock"}]);
     let spec = with_ports(Spec::new(&echo()), ports).set("sandbox", sandbox);
-    let mut vm = spec.start();
+    let mut vm = spec.start_alone();
     vm.wait_for("open");
     let path = vm.run_dir().join("agent.sock");
     let mut agent = UnixStream::connect(&path).unwrap();

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::os::fd::AsRawFd;
+
 use std::fs;
 
 use common::payload::Payload;
@@ -201,4 +203,17 @@ fn files_that_cannot_be_memory_are_refused_with_the_remedy() {
         let ended = spec.set("pmem", json!([{"id": "p", "path": path}])).run_to_end();
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
     }
+    // More than any processor addresses, which takes no room on a file system of memory.
+    let huge = nix::sys::memfd::memfd_create("huge", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    nix::unistd::ftruncate(&huge, 1 << 52).unwrap();
+    let path = format!("fd:{}", huge.as_raw_fd());
+    let ended = Spec::new(&Payload::new().power_off())
+        .set("pmem", json!([{"id": "p", "path": path}]))
+        .run_to_end();
+    assert!(
+        ended.stderr.contains("it has 4503599627370496 bytes")
+            && ended.stderr.contains("the guest has addresses up to 0x"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -237,9 +237,10 @@ fn a_user_without_privileges_gets_what_the_host_allows_and_is_told_the_rest() {
         let [here, there] = namespaces(pid, "mnt");
         here != there
     };
+    let missing = |what| sandbox.missing.iter().any(|known| known.starts_with(what));
     assert_eq!(
-        apart,
-        sandbox.missing.is_empty(),
+        (apart, true),
+        (!missing("namespaces"), missing("pid namespace")),
         "what is said is true: {sandbox:?}"
     );
     if apart {
@@ -252,6 +253,35 @@ fn a_user_without_privileges_gets_what_the_host_allows_and_is_told_the_rest() {
     }
     client.stop().unwrap();
     assert!(vm.end().report.is_some());
+}
+
+#[test]
+fn a_process_that_sees_the_hosts_others_says_so_and_is_not_strictly_confined() {
+    if !has_kvm() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut vm = Spec::new(&Payload::new().forever()).start();
+    let sandbox = vm.client().state().unwrap().sandbox;
+    assert!(
+        sandbox.missing.len() == 1 && sandbox.missing[0].contains("unshare --pid --fork"),
+        "{sandbox:?}"
+    );
+    let ended = Spec::new(&Payload::new().forever())
+        .set("sandbox", json!({"strict": true}))
+        .run_to_end();
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("strict is set, but there is no pid namespace"),
+        "{}",
+        ended.stderr
+    );
+    let mut vm = Spec::new(&Payload::new().forever())
+        .set("sandbox", json!({"strict": true, "namespaces": false}))
+        .start();
+    let sandbox = vm.client().state().unwrap().sandbox;
+    assert_eq!(sandbox.missing, [""; 0], "what is switched off is not missed");
 }
 
 #[test]

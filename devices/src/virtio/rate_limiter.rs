@@ -14,6 +14,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use thiserror::Error;
 use vmm_sys_util::timerfd::TimerFd;
 
 /// Parts of a token that arithmetic is done in: with a rate of N tokens a second, N of them come in each nanosecond.
@@ -34,13 +35,38 @@ pub struct Limits {
     /// Requests or frames per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations_per_second: Option<NonZeroU64>,
-    /// Bytes that may pass at once after a time of rest; a tenth of a second's by default. Nothing without a rate.
+    /// Bytes that may pass at once after a time of rest; a tenth of a second's by default. Only with a rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_burst: Option<NonZeroU64>,
-    /// Requests or frames that may pass at once after a time of rest; a tenth of a second's by default. Nothing without
-    /// a rate.
+    /// Requests or frames that may pass at once after a time of rest; a tenth of a second's by default. Only with a
+    /// rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations_burst: Option<NonZeroU64>,
+}
+
+/// A burst that is part of no limit: there is a rate missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("`{0}_burst` is {1}: set `{0}_per_second`, too")]
+pub struct BurstAlone(
+    /// Of what: `bytes` or `operations`.
+    pub &'static str,
+    /// The burst.
+    pub NonZeroU64,
+);
+
+impl Limits {
+    /// Whether they mean something. Callers ask before they put limits of a user to work.
+    pub fn check(&self) -> Result<(), BurstAlone> {
+        for (name, burst, rate) in [
+            ("bytes", self.bytes_burst, self.bytes_per_second),
+            ("operations", self.operations_burst, self.operations_per_second),
+        ] {
+            if let (Some(burst), None) = (burst, rate) {
+                return Err(BurstAlone(name, burst));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One bucket. Its clock is nanoseconds since the bucket was made, full.

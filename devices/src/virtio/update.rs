@@ -8,6 +8,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,11 @@ pub type UpdateResult = Result<Value, UpdateError>;
 /// Reads an update as the device's own type, which should refuse unknown fields.
 pub fn parse<T: DeserializeOwned>(update: Value) -> Result<T, UpdateError> {
     serde_json::from_value(update).map_err(|error| UpdateError::Invalid(error.to_string()))
+}
+
+/// The error for a field that is wrong.
+pub(super) fn invalid<E: Display>(field: &str) -> impl FnOnce(E) -> UpdateError {
+    move |problem| UpdateError::Invalid(format!("{field}: {problem}"))
 }
 
 /// An answer that may still be on its way.

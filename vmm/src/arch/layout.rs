@@ -61,9 +61,8 @@ pub const FOUR_GIB: u64 = 1 << 32;
 /// Size of the 64-bit PCI window.
 pub const PCI_WINDOW_64_SIZE: u64 = 64 << 30;
 
-/// First address after everything: processors with fewer than 46 bits of addresses are rare, and Linux maps no more than
-/// that of memory with page tables of four levels.
-pub const ADDRESSES_END: u64 = 1 << 46;
+/// Linux maps no more bits of addresses with page tables of four levels.
+const LINUX_ADDRESS_BITS: u32 = 46;
 
 /// Data port of the first serial port; its interrupt is [`COM1_IRQ`].
 pub const COM1_PORT: u16 = 0x3f8;
@@ -118,6 +117,26 @@ pub fn node_ranges(memory_bytes: u64, sizes: &[u64]) -> Vec<(usize, u64, u64)> {
     ranges
 }
 
+/// How many bits the host's processor has for physical addresses, which the guest sees as its own (SDM vol. 2, CPUID leaf
+/// 0x8000_0008).
+#[must_use]
+pub fn address_bits() -> u32 {
+    std::arch::x86_64::__cpuid(0x8000_0008).eax & 0xff
+}
+
+/// First address after all that a guest can use with so many bits.
+#[must_use]
+pub fn addresses_end(bits: u32) -> u64 {
+    1 << bits.min(LINUX_ADDRESS_BITS)
+}
+
+/// First address after all memory, at the start and to plug.
+#[must_use]
+pub fn memory_end(memory_bytes: u64, hotplug_bytes: u64) -> u64 {
+    hotplug_region(memory_bytes, hotplug_bytes)
+        .map_or_else(|| ram_end(memory_bytes), |(start, len)| start + len)
+}
+
 fn ram_end(memory_bytes: u64) -> u64 {
     ram_ranges(memory_bytes)
         .last()
@@ -136,10 +155,7 @@ pub fn hotplug_region(memory_bytes: u64, hotplug_bytes: u64) -> Option<(u64, u64
 /// multiple of its size's share of 1 GiB so that large BARs fit without holes.
 #[must_use]
 pub fn pci_window_64(memory_bytes: u64, hotplug_bytes: u64) -> (u64, u64) {
-    let end = match hotplug_region(memory_bytes, hotplug_bytes) {
-        Some((start, len)) => start + len,
-        None => ram_end(memory_bytes),
-    };
+    let end = memory_end(memory_bytes, hotplug_bytes);
     (end.max(FOUR_GIB).next_multiple_of(1 << 30), PCI_WINDOW_64_SIZE)
 }
 

@@ -65,14 +65,15 @@ fn invalid(problem: impl Into<String>) -> io::Error {
 /// reads as zero, which is good for nothing but reading.
 fn map(mut file: &File, pmem: &PmemConfig, address: u64) -> io::Result<Mapping> {
     let len = file.seek(SeekFrom::End(0))?;
+    let end = layout::addresses_end(layout::address_bits());
     let bytes = len
         .checked_next_multiple_of(ALIGNMENT)
-        .filter(|bytes| {
-            address
-                .checked_add(*bytes)
-                .is_some_and(|end| end <= layout::ADDRESSES_END)
-        })
-        .ok_or_else(|| invalid(format!("it has {len} bytes, more than the guest has addresses")))?;
+        .filter(|bytes| address.checked_add(*bytes).is_some_and(|after| after <= end))
+        .ok_or_else(|| {
+            invalid(format!(
+                "it has {len} bytes; from address {address:#x} on, where it would be, the guest has addresses up to {end:#x}"
+            ))
+        })?;
     if len == 0 {
         return Err(invalid("it is empty"));
     }

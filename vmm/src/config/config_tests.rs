@@ -1,6 +1,7 @@
 //! What a configuration may and may not say.
 
 use super::*;
+use std::collections::BTreeSet;
 
 fn minimal() -> serde_json::Value {
     serde_json::json!({
@@ -25,30 +26,83 @@ fn a_short_document_gets_the_documented_defaults() {
     assert_eq!(config.serial, SerialConfig::default());
 }
 
+/// A document with every section, and all fields of disks.
+fn full() -> serde_json::Value {
+    serde_json::json!({
+        "name": "v1", "vcpus": 2, "memory_bytes": 128 << 20, "run_dir": "/run/v1", "transport": "pci",
+        "cpu": {"max": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2}},
+        "memory": {"shared": true, "hotplug": {"max_bytes": 1 << 30}},
+        "kernel": {"path": "vmlinux", "protocol": "pvh", "cmdline": "quiet", "initrd": ["initrd"]},
+        "serial": {"log": "c.log", "socket": "c.sock"},
+        "disks": [
+            {"id": "root", "path": "/d.raw", "read_only": true, "serial": "abc", "direct": true, "direct_path": "fd:9",
+             "engine": "threads", "queues": 2,
+             "limits": {"bytes_per_second": 1000, "bytes_burst": 100, "operations_per_second": 10, "operations_burst": 1}},
+            {"id": "image", "path": "/d.qcow2", "format": "qcow2",
+             "backing": [{"path": "/b.qcow2", "format": "qcow2"}, {"path": "/b.raw"}]},
+            {"id": "chain", "path": "/e.qcow2", "format": "qcow2", "follow_backing": true, "engine": "io_uring"},
+            {"id": "remote", "vhost_user": "disk.sock", "queues": 2},
+        ],
+        "nets": [{"id": "eth0", "tap": "tap0", "mac": "10:66:6A:00:00:01", "mtu": 1500}],
+        "vsock": {"cid": 3, "socket": "vsock.sock"},
+        "file_systems": [{"tag": "home", "socket": "home.sock"}],
+        "rng": false,
+        "pmem": [{"id": "p", "path": "/p"}],
+        "balloon": {"target_bytes": 4096, "deflate_on_oom": false, "statistics_interval_s": 5},
+        "console": true,
+        "console_ports": [{"name": "agent", "socket": "agent.sock"}],
+        "smbios": {"serial": "1"},
+        "watchdog": {"action": "none"},
+        "generation_id": "0e0c1e3c-3b1c-4a55-9f5c-1f2a3b4c5d6e",
+        "gdb": {"socket": "gdb.sock", "wait": true},
+        "control_socket": "ctl.sock",
+        "log": {"format": "json", "level": "debug"},
+        "sandbox": {"uid": 1000, "gid": 1000, "seccomp": false},
+        "autostart": false,
+    })
+}
+
 #[test]
 fn a_full_document_survives_a_round_trip() {
-    let mut value = minimal();
-    value["disks"] =
-        serde_json::json!([{"id": "root", "path": "/d.raw", "read_only": true, "serial": "abc"}]);
-    value["nets"] =
-        serde_json::json!([{"id": "eth0", "tap": "tap0", "mac": "10:66:6A:00:00:01", "mtu": 1500}]);
-    value["vsock"] = serde_json::json!({"cid": 3, "socket": "vsock.sock"});
-    value["sandbox"] = serde_json::json!({"uid": 1000, "gid": 1000, "seccomp": false});
-    value["kernel"]["protocol"] = "pvh".into();
-    value["vcpus"] = 2.into();
-    value["cpu"] = serde_json::json!({"max": 4, "topology": {"sockets": 1, "cores": 2, "threads": 2}});
-    value["memory"] = serde_json::json!({"shared": true});
-    value["balloon"] =
-        serde_json::json!({"target_bytes": 4096, "deflate_on_oom": false, "statistics_interval_s": 5});
+    let value = full();
     let config = parse(&value).unwrap();
     assert_eq!(config.nets[0].mac.to_string(), "10:66:6a:00:00:01");
-    let again = parse(&serde_json::to_value(&config).unwrap()).unwrap();
-    assert_eq!(again, config);
+    assert_eq!(
+        config.log,
+        LogConfig {
+            format: LogFormat::Json,
+            level: LogLevel::Debug
+        }
+    );
+    let written = serde_json::to_value(&config).unwrap();
+    assert_eq!(parse(&written).unwrap(), config);
+    // Whatever is new is to be here, too.
+    let names = |object: &serde_json::Value| {
+        object
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&written), names(&value));
+    let of_disks = |value: &serde_json::Value| {
+        let disks = value["disks"].as_array().unwrap();
+        disks.iter().flat_map(names).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(of_disks(&written), of_disks(&value));
 }
 
 #[test]
 fn wrong_values_are_refused_with_field_value_and_remedy() {
     let net = |net: serde_json::Value| serde_json::json!([net]);
+    let disk = |fields: serde_json::Value| {
+        let mut disk = serde_json::json!({"id": "a", "path": "d"});
+        disk.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        serde_json::json!([disk])
+    };
     let cases = [
         ("/vcpus", serde_json::json!(0), "`vcpus` is 0: use 1 to 32"),
         ("/vcpus", serde_json::json!(33), "`vcpus` is 33: use 1 to 32"),
@@ -148,6 +202,77 @@ fn wrong_values_are_refused_with_field_value_and_remedy() {
             serde_json::json!([{"id": "a", "path": "d", "serial": "é"}]),
             "20 printable ASCII",
         ),
+        (
+            "/disks",
+            disk(serde_json::json!({"format": "vmdk"})),
+            "unknown variant `vmdk`",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"engine": "aio"})),
+            "unknown variant `aio`",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"queues": 0})),
+            "`disks[0].queues` is 0: use 1 to 32",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"queues": 33})),
+            "`disks[0].queues` is 33",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"direct_path": "fd:9"})),
+            "only `direct` disks have this",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"direct": true, "direct_path": "/d"})),
+            "only as `fd:N`",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"follow_backing": true})),
+            "only images in the format `qcow2`",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"format": "qcow2", "follow_backing": true, "backing": [{"path": "b"}]})),
+            "give either `backing`, or `follow_backing`",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"format": "qcow2", "backing": [{"path": "b"}, {"path": "c"}]})),
+            "`disks[0].backing[0].format` is raw: a raw file stands on nothing",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"limits": {"bytes_burst": 5}})),
+            "`disks[0].limits.bytes_burst` is 5: set `bytes_per_second`, too",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"limits": {"bytes_per_second": 0}})),
+            "nonzero",
+        ),
+        (
+            "/disks",
+            disk(serde_json::json!({"vhost_user": "d.sock"})),
+            "`disks[0].path` is given: a vhost-user disk is described to its back end",
+        ),
+        (
+            "/log",
+            serde_json::json!({"format": "xml"}),
+            "unknown variant `xml`",
+        ),
+        (
+            "/log",
+            serde_json::json!({"level": "loud"}),
+            "unknown variant `loud`",
+        ),
+        ("/log", serde_json::json!({"file": "x"}), "unknown field `file`"),
         (
             "/nets",
             net(serde_json::json!({"id": "n", "mac": "10:66:6a:00:00:01"})),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_MEMORY_BYTES;
 use super::error::{ConfigError, refuse};
 use super::numbers::Numbers;
+use crate::arch::layout;
 
 /// Where nodes, and what is plugged, may begin and end: Linux maps memory in large pages.
 const NODE_ALIGNMENT: u64 = 2 << 20;
@@ -216,6 +217,25 @@ impl MemoryConfig {
             false => REMOTE_DISTANCE,
         };
         given.copied().unwrap_or(usual)
+    }
+
+    /// Checks that a processor with so many bits of physical addresses reaches all memory.
+    pub fn check_addresses(&self, memory_bytes: u64, bits: u32) -> Result<(), ConfigError> {
+        let hotplug_bytes = self.hotplug_bytes();
+        let end = layout::memory_end(memory_bytes, hotplug_bytes);
+        if end <= layout::addresses_end(bits) {
+            return Ok(());
+        }
+        let with = match hotplug_bytes {
+            0 => String::new(),
+            bytes => format!("with memory.hotplug.max_bytes ({bytes}) "),
+        };
+        let problem = format!(
+            "{with}it reaches up to address {end:#x}, but with the {bits} bits of physical addresses of this host's processor \
+             there are addresses up to {:#x} only; use less",
+            layout::addresses_end(bits)
+        );
+        Err(refuse("memory_bytes", memory_bytes, problem))
     }
 
     /// The most memory that may be plugged.

@@ -91,3 +91,27 @@ fn hotplug_comes_in_whole_blocks_within_the_address_space() {
     let section = serde_json::json!({"hugepages": "2MiB", "hotplug": {"max_bytes": gib}});
     assert!(problem(section).contains("use \"transparent\""));
 }
+
+#[test]
+fn memory_that_the_processor_cannot_address_is_refused() {
+    let check = |memory: &MemoryConfig, gib: u64, bits| {
+        let checked = memory.check_addresses(gib << 30, bits);
+        checked.map_err(|error| error.to_string())
+    };
+    let plain = MemoryConfig::default();
+    // One of the lowest 4 GiB is the devices'.
+    assert_eq!(check(&plain, 63, 36), Ok(()));
+    assert_eq!(
+        check(&plain, 64, 36).unwrap_err(),
+        "configuration field `memory_bytes` is 68719476736: it reaches up to address 0x1040000000, but with the 36 bits of \
+         physical addresses of this host's processor there are addresses up to 0x1000000000 only; use less"
+    );
+    let larger: MemoryConfig = serde_json::from_str(r#"{"hotplug": {"max_bytes": 549755813888}}"#).unwrap();
+    assert_eq!(check(&larger, 4, 40), Ok(()));
+    let refused = check(&larger, 4, 39).unwrap_err();
+    assert!(
+        refused.contains("with memory.hotplug.max_bytes (549755813888) it reaches"),
+        "{refused}"
+    );
+    assert_eq!(check(&plain, 1024, 57), Ok(()), "what Linux reaches");
+}

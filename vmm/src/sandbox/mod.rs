@@ -112,6 +112,14 @@ impl Sandbox {
                         state.missing.push(format!("namespaces: {reason}"));
                     }
                 }
+                // A process cannot make one for itself; in one that was made for it, it is the first.
+                match std::process::id() {
+                    1 => state.in_force.push("pid namespace".to_owned()),
+                    _ => state.missing.push(
+                        "pid namespace: whoever starts the process makes it, as by `unshare --pid --fork`"
+                            .to_owned(),
+                    ),
+                }
             }
             None => become_user().map_err(step("become another user"))?,
         }

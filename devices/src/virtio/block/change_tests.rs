@@ -119,6 +119,30 @@ fn limits_come_and_go_for_all_queues() {
 }
 
 #[test]
+fn what_is_refused_changes_nothing() {
+    let (_file, disk) = raw();
+    let mut harness = Harness::new(Block::new(Config::default(), disk).unwrap(), FLUSH);
+    for (wrong, problem) in [
+        (
+            serde_json::json!({"limits": {"operations_burst": 5}, "size_bytes": 2 * SIZE}),
+            "limits: `operations_burst` is 5: set `operations_per_second`, too",
+        ),
+        (
+            serde_json::json!({"limits": {"bytes_per_second": 5}, "size_bytes": SIZE + 1}),
+            "use a multiple of 512",
+        ),
+    ] {
+        let error = update(&mut harness, wrong).unwrap_err();
+        assert!(
+            matches!(error, UpdateError::Invalid(_)) && error.to_string().contains(problem),
+            "{error}"
+        );
+    }
+    let holds = update(&mut harness, serde_json::json!({})).unwrap();
+    assert_eq!(holds, serde_json::json!({"size_bytes": SIZE, "limits": {}}));
+}
+
+#[test]
 fn a_driver_turns_the_write_cache_off_and_a_reset_turns_it_on() {
     let (_file, disk) = raw();
     let mut harness = Harness::new(Block::new(Config::default(), disk).unwrap(), FLUSH | WCE);

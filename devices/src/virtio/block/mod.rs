@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::device::DeviceType;
 use crate::virtio::rate_limiter::RateLimiter;
-use crate::virtio::update::{UpdateError, UpdateResult, parse};
+use crate::virtio::update::{UpdateError, UpdateResult, invalid, parse};
 use crate::virtio::worker::{Backend, Io, ThreadHook};
 pub use config::{BlockError, Config, EngineKind, QUEUES_MAX, State, Update};
 pub use disk::{DiskFile, Format};
@@ -330,11 +330,14 @@ impl Backend for Block {
     fn update(&mut self, update: serde_json::Value, io: Option<&mut Io>) -> UpdateResult {
         let update: Update = parse(update)?;
         if let Some(limits) = update.limits {
-            self.limiter.set(limits);
-            self.config.limits = limits;
+            limits.check().map_err(invalid("limits"))?;
         }
         if let Some(size) = update.size_bytes {
             self.grow(size, io)?;
+        }
+        if let Some(limits) = update.limits {
+            self.limiter.set(limits);
+            self.config.limits = limits;
         }
         Ok(serde_json::json!({ "size_bytes": self.disk.size(), "limits": self.config.limits }))
     }

@@ -207,6 +207,7 @@ fn updates_that_make_no_sense_change_nothing() {
         json!({"link_up": 1}),
         json!(1),
         json!({"limits": {"rx": {}}}),
+        json!({"link_up": false, "limits": {"transmit": {"bytes_burst": 1000}}}),
     ] {
         assert!(matches!(
             update(&mut harness, wrong),

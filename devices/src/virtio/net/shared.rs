@@ -10,7 +10,7 @@ use super::tap::{Offloads, Tap};
 use super::{COMMAND_BUDGET, Config, MAX_QUEUE_PAIRS, MTU_MIN, NetError, NetLimits, State, Update};
 use crate::virtio::config_space::ConfigSpace;
 use crate::virtio::rate_limiter::RateLimiter;
-use crate::virtio::update::{UpdateError, UpdateResult};
+use crate::virtio::update::{UpdateError, UpdateResult, invalid};
 use crate::virtio::worker::Io;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -283,6 +283,8 @@ impl Shared {
             return Err(UpdateError::Refused(reason.to_owned()));
         }
         if let Some(limits) = update.limits {
+            limits.receive.check().map_err(invalid("limits.receive"))?;
+            limits.transmit.check().map_err(invalid("limits.transmit"))?;
             self.set_limits(limits).map_err(|source| UpdateError::Failed {
                 what: "get a timer for the limits",
                 source,
