@@ -81,6 +81,7 @@ enum Kind {
 }
 
 /// One VMM.
+#[derive(Clone)]
 pub(crate) struct Contender {
     /// Name in the report.
     pub(crate) name: &'static str,

@@ -125,7 +125,7 @@ fn entries(setting: &Setting, folder: &Path, network: &Result<(), String>) -> Re
     };
 
     let mut entries = Vec::new();
-    let mut add = |contender: Contender, guest: Guest, rows: &'static [&'static str]| {
+    let mut add = |contender: &Contender, guest: &Guest, rows: &'static [&'static str]| {
         let obstacle = match guest.tap {
             Some(_) => network.clone().err(),
             None => None,
@@ -135,34 +135,27 @@ fn entries(setting: &Setting, folder: &Path, network: &Result<(), String>) -> Re
                 .missing()
                 .or_else(kvm_missing)
                 .or(obstacle)
-                .or_else(|| contender.cannot_run(&guest)),
-            contender,
-            guest,
+                .or_else(|| contender.cannot_run(guest)),
+            contender: contender.clone(),
+            guest: guest.clone(),
             rows,
             starts: Vec::new(),
             own: Vec::new(),
             all: Vec::new(),
         });
     };
-    add(
-        Contender::virga(setting),
-        plain.clone(),
-        &[START, ENTRY, OWN, ALL, PROGRAM],
-    );
-    add(
-        Contender::virga(setting),
-        devices.clone(),
-        &[START_DEVICES, OWN_DEVICES],
-    );
-    let qemu = || Contender::qemu_microvm(setting);
-    add(qemu(), stand_in(&plain), &[START, PROGRAM]);
-    add(qemu(), plain.clone(), &[ENTRY, OWN, ALL]);
-    add(qemu(), stand_in(&devices), &[START_DEVICES]);
-    add(qemu(), devices.clone(), &[OWN_DEVICES]);
+    let virga = Contender::virga(setting);
+    add(&virga, &plain, &[START, ENTRY, OWN, ALL, PROGRAM]);
+    add(&virga, &devices, &[START_DEVICES, OWN_DEVICES]);
+    let qemu = Contender::qemu_microvm(setting);
+    add(&qemu, &stand_in(&plain), &[START, PROGRAM]);
+    add(&qemu, &plain, &[ENTRY, OWN, ALL]);
+    add(&qemu, &stand_in(&devices), &[START_DEVICES]);
+    add(&qemu, &devices, &[OWN_DEVICES]);
     for other in [Contender::firecracker, Contender::cloud_hypervisor] {
-        if let (Some(first), Some(second)) = (other(setting), other(setting)) {
-            add(first, plain.clone(), &[START, OWN, ALL, PROGRAM]);
-            add(second, devices.clone(), &[START_DEVICES, OWN_DEVICES]);
+        if let Some(other) = other(setting) {
+            add(&other, &plain, &[START, OWN, ALL, PROGRAM]);
+            add(&other, &devices, &[START_DEVICES, OWN_DEVICES]);
         }
     }
     Ok(entries)
