@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub(crate) mod disk_driver;
+pub(crate) mod docs;
 pub(crate) mod payload;
 pub(crate) mod vm;
 #[path = "../../../devices/src/testing/volume.rs"]
