@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-fn connect(socket: &Path) -> UnixStream {
+pub(crate) fn connect(socket: &Path) -> UnixStream {
     let began = Instant::now();
     loop {
         match UnixStream::connect(socket) {
