@@ -16,6 +16,7 @@ use vmm_sys_util::epoll::{ControlOperation, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::console_log::ConsoleLog;
+use crate::lock::lock;
 
 /// Output that waits for the control thread. Beyond it the guest waits, too.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -56,7 +57,7 @@ impl Output {
 
     fn take(&self) -> Vec<u8> {
         let _ = self.event.read();
-        let taken = std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *lock(&self.bytes));
         self.drained.notify_all();
         taken.into()
     }
@@ -67,7 +68,7 @@ pub struct Sink(pub Arc<Output>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut buffer = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(&self.0.bytes);
         if buffer.len() + bytes.len() > OUTPUT_BYTES {
             buffer = self
                 .0
@@ -275,7 +276,7 @@ impl Console {
         let taken = match &mut self.hvc {
             Some(hvc) if self.hvc_is_used => hvc.write(bytes).unwrap_or(0),
             _ => {
-                let mut serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut serial = lock(&self.serial);
                 let room = serial.room().min(bytes.len());
                 if room == 0 {
                     0

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::exit::ExitReport;
+use crate::lock::lock;
 
 /// Shared by everything that may end the VM.
 pub struct ExitSignal {
@@ -28,10 +29,7 @@ impl ExitSignal {
 
     /// Ends the VM for this reason, unless another one came first.
     pub fn raise(&self, report: ExitReport) {
-        self.report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(report);
+        lock(&self.report).get_or_insert(report);
         self.raised.store(true, Ordering::SeqCst);
         // Fails only when the counter is full, that is, when it is readable anyway.
         let _ = self.event.write(1);
@@ -46,7 +44,7 @@ impl ExitSignal {
     /// The reason, once there is one.
     #[must_use]
     pub fn report(&self) -> Option<ExitReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.report).clone()
     }
 
     /// Readable once the VM is to end.

@@ -12,12 +12,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 
+use crate::lock::lock;
 use crate::unix_path;
 
 /// What a path begins with that is none.
@@ -135,10 +136,7 @@ fn take(path: &Path) -> io::Result<OwnedFd> {
 /// Takes the inherited descriptor with this number; `None` if there is none, or if it has been taken.
 #[must_use]
 pub fn take_number(number: RawFd) -> Option<OwnedFd> {
-    INHERITED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(&number)
+    lock(&INHERITED).remove(&number)
 }
 
 /// Lets a descriptor that came in later, over a socket, be named by `fd:N`. Returns the N, which no other has had: whoever
@@ -152,10 +150,7 @@ pub fn offer(descriptor: OwnedFd) -> RawFd {
 }
 
 fn insert(number: RawFd, descriptor: OwnedFd) {
-    INHERITED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(number, descriptor);
+    lock(&INHERITED).insert(number, descriptor);
 }
 
 fn wrong(path: &Path, problem: &str) -> io::Error {

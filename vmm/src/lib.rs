@@ -37,6 +37,7 @@ pub mod host_file;
 pub mod kvm;
 pub mod launch;
 pub mod loader;
+mod lock;
 pub mod log;
 pub mod mac;
 pub mod machine;

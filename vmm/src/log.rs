@@ -15,7 +15,7 @@ use std::io::{StderrLock, Write as _};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,6 +27,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::lock::lock;
 
 /// Lines of one place in the program before their rate is limited.
 pub const BURST: u32 = 20;
@@ -268,7 +269,7 @@ impl Subscriber for StderrLog {
     fn event(&self, event: &Event<'_>) {
         let now = Instant::now();
         let left_out = {
-            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut limits = lock(&self.limits);
             let limit = limits.entry(event.metadata().callsite());
             limit.or_insert_with(|| Limit::new(now)).take(now)
         };

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::WatchdogAction;
 use crate::exit::{ExitReason, ExitReport};
-use crate::machine::lock;
+use crate::lock::lock;
 
 /// Its counters.
 #[derive(Debug, Default, Serialize)]

@@ -9,7 +9,7 @@ use devices::virtio::transport::pci::VirtioPci;
 use devices::virtio::update::{Pending, UpdateError};
 
 use crate::control::state::DeviceInfo;
-use crate::machine::lock;
+use crate::lock::lock;
 
 /// How long a vCPU may be at a device's registers before an update gives up: as long as a device may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

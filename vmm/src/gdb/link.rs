@@ -13,7 +13,7 @@ use crate::control::state::DebuggerState;
 use crate::exit::ExitReport;
 use crate::kvm::debug::Debuggee;
 use crate::kvm::run_control::{ALL, RunControl, only};
-use crate::machine::lock;
+use crate::lock::lock;
 use crate::watchdog::{Stopper, Watchdog};
 
 /// Why a vCPU stands still.

@@ -1,7 +1,5 @@
 //! What a person needs to understand why a vCPU stopped: its registers and the instruction it was at.
 
-use std::fmt::Write;
-
 use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_run};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -24,65 +22,48 @@ fn hex(bytes: &[u8]) -> String {
 /// Registers and the bytes at the instruction pointer, on a few lines.
 #[must_use]
 pub fn describe(vcpu: &VcpuFd, memory: &Ram) -> String {
-    let mut text = String::new();
     let (Ok(regs), Ok(sregs)) = (vcpu.get_regs(), vcpu.get_sregs()) else {
         return "KVM does not tell the registers".to_owned();
     };
-    // Writing to a string cannot fail.
-    let mut line = |parts: &[(&str, u64)]| {
-        let parts: Vec<_> = parts
-            .iter()
-            .map(|(name, value)| format!("{name}={value:016x}"))
-            .collect();
-        let _ = writeln!(text, "{}", parts.join(" "));
-    };
-    line(&[
+    let registers = [
         ("rip", regs.rip),
         ("rflags", regs.rflags),
         ("rsp", regs.rsp),
         ("rbp", regs.rbp),
-    ]);
-    line(&[
         ("rax", regs.rax),
         ("rbx", regs.rbx),
         ("rcx", regs.rcx),
         ("rdx", regs.rdx),
-    ]);
-    line(&[
         ("rsi", regs.rsi),
         ("rdi", regs.rdi),
         ("r8", regs.r8),
         ("r9", regs.r9),
-    ]);
-    line(&[
         ("r10", regs.r10),
         ("r11", regs.r11),
         ("r12", regs.r12),
         ("r13", regs.r13),
-    ]);
-    line(&[
         ("r14", regs.r14),
         ("r15", regs.r15),
         ("efer", sregs.efer),
         ("cr0", sregs.cr0),
-    ]);
-    line(&[
         ("cr2", sregs.cr2),
         ("cr3", sregs.cr3),
         ("cr4", sregs.cr4),
         ("cs", u64::from(sregs.cs.selector)),
-    ]);
-    line(&[
         ("gdt", sregs.gdt.base),
         ("idt", sregs.idt.base),
         ("cs.base", sregs.cs.base),
-    ]);
-    let code = instruction_bytes(vcpu, memory, sregs.cs.base.wrapping_add(regs.rip));
-    let _ = match code {
-        Some(bytes) => write!(text, "code at rip: {}", hex(&bytes)),
-        None => write!(text, "code at rip: not mapped"),
+    ];
+    let line = |registers: &[(&str, u64)]| {
+        let registers = registers
+            .iter()
+            .map(|(name, value)| format!("{name}={value:016x}"));
+        registers.collect::<Vec<_>>().join(" ") + "\n"
     };
-    text
+    let text: String = registers.chunks(4).map(line).collect();
+    let code = instruction_bytes(vcpu, memory, sregs.cs.base.wrapping_add(regs.rip));
+    let code = code.map_or_else(|| "not mapped".to_owned(), |bytes| hex(&bytes));
+    text + "code at rip: " + &code
 }
 
 /// The bytes at a virtual address, as far as they are in one page and in memory.

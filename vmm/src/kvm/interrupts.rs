@@ -4,7 +4,7 @@
 //! is replaced as a whole on each change (KVM API §4.52), which guests cause a few times while they boot.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use devices::interrupt::{InterruptLine, MsiController, MsiVector};
 use kvm_bindings::{
@@ -15,6 +15,7 @@ use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::arch::layout::IO_APIC_PINS;
+use crate::lock::lock;
 
 /// Pins of the two legacy interrupt controllers.
 const PIC_PINS: u32 = 16;
@@ -131,7 +132,7 @@ pub struct Messages(pub Arc<Interrupts>);
 impl MsiController for Messages {
     fn allocate(&self) -> io::Result<Arc<dyn MsiVector>> {
         let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.0.slots);
         let slot = match slots.iter().position(|slot| *slot == Slot::Free) {
             Some(slot) => slot,
             None if slots.len() < MAX_MESSAGES => {
@@ -167,7 +168,7 @@ struct Vector {
 
 impl MsiVector for Vector {
     fn set(&self, address: u64, data: u32, masked: bool) -> io::Result<()> {
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connected = lock(&self.connected);
         let gsi = gsi(self.slot);
         if masked {
             if *connected {
@@ -178,11 +179,7 @@ impl MsiVector for Vector {
         }
         let wanted = Slot::Allocated(Some(Message { address, data }));
         {
-            let mut slots = self
-                .interrupts
-                .slots
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut slots = lock(&self.interrupts.slots);
             if let Some(state) = slots.get_mut(self.slot)
                 && *state != wanted
             {
@@ -214,15 +211,11 @@ impl MsiVector for Vector {
 
 impl Drop for Vector {
     fn drop(&mut self) {
-        if *self.connected.lock().unwrap_or_else(PoisonError::into_inner) {
+        if *lock(&self.connected) {
             // Closing the descriptor disconnects it too.
             let _ = self.interrupts.vm.unregister_irqfd(&self.event, gsi(self.slot));
         }
-        let mut slots = self
-            .interrupts
-            .slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.interrupts.slots);
         if let Some(state) = slots.get_mut(self.slot) {
             *state = Slot::Free;
         }

@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::MAX_VCPUS;
+use crate::lock::lock;
 
 /// What vCPUs are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl RunControl {
 
     fn change(&self, next: impl FnOnce(Wanted, VcpuSet) -> u64) {
         // The lock orders this against a vCPU that is about to sleep on the condition.
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _running = lock(&self.running);
         let (wanted, held) = self.state();
         self.state.store(next(wanted, held), Ordering::SeqCst);
         self.changed.notify_all();
@@ -114,7 +115,7 @@ impl RunControl {
 
     /// vCPU thread: waits until it may run. `false` means that the thread is to return.
     pub fn enter(&self, index: u8) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         loop {
             match self.wanted_of(index) {
                 Wanted::Run => break,
@@ -128,7 +129,7 @@ impl RunControl {
 
     /// vCPU thread: runs no more.
     pub fn leave(&self, index: u8) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         *running &= !only(index);
         self.changed.notify_all();
     }
@@ -136,7 +137,7 @@ impl RunControl {
     /// Waits until none of these vCPUs runs, calling `kick` before and now and then. `false` if that does not happen in time.
     pub fn wait_until_still(&self, vcpus: VcpuSet, timeout: Duration, kick: &dyn Fn()) -> bool {
         let deadline = Instant::now() + timeout;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         while *running & vcpus != 0 {
             let now = Instant::now();
             if now >= deadline {

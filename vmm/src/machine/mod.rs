@@ -9,7 +9,7 @@ mod processors;
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use devices::bus::{Bus, BusError};
@@ -423,9 +423,4 @@ impl Machine {
                 .map(|debugger| debugger.link.metrics.snapshot()),
         }
     }
-}
-
-/// Locks, whatever happened to the last holder.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
