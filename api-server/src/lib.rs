@@ -36,6 +36,7 @@ pub mod routes;
 pub mod server;
 pub mod storage_drivers;
 pub mod store;
+pub mod update;
 pub mod used_by;
 pub mod volumes;
 pub mod warnings;

@@ -182,6 +182,74 @@ fn a_change_of_what_has_changed_meanwhile_is_refused() {
 }
 
 #[test]
+fn a_patch_changes_what_it_names_and_nothing_else() {
+    let daemon = TestDaemon::start();
+    let made = |path: &str, body: serde_json::Value| {
+        let answer = daemon.send("POST", path, &body);
+        assert_eq!(answer.status / 100, 2, "{path}: {}", answer.text());
+    };
+    let config = json!({"user.a": "1", "user.b": "2"});
+    made(
+        "/1.0/projects",
+        json!({"name": "p", "config": config, "description": "old"}),
+    );
+    made(
+        "/1.0/profiles",
+        json!({"name": "p", "config": config, "description": "old"}),
+    );
+    made(
+        "/1.0/storage-pools",
+        json!({"name": "p", "driver": "dir", "config": config, "description": "old"}),
+    );
+    let volumes = "/1.0/storage-pools/p/volumes/custom";
+    made(
+        volumes,
+        json!({"name": "v", "type": "custom", "config": config, "description": "old"}),
+    );
+    daemon.succeed("POST", &format!("{volumes}/v/snapshots"), &json!({"name": "s"}));
+    for path in [
+        "/1.0/projects/p",
+        "/1.0/profiles/p",
+        "/1.0/storage-pools/p",
+        &format!("{volumes}/v"),
+    ] {
+        let patch = |body: serde_json::Value| {
+            let answer = daemon.send("PATCH", path, &body);
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            daemon.get(path).metadata()
+        };
+        let now = patch(json!({"config": {"user.b": "3", "user.c": "4"}}));
+        assert_eq!(now["description"], "old", "{path}");
+        let values = ["user.a", "user.b", "user.c"].map(|key| now["config"][key].clone());
+        assert_eq!(values, ["1", "3", "4"], "{path}");
+        let now = patch(json!({"description": "new", "config": null}));
+        assert_eq!(
+            (&now["description"], &now["config"]["user.a"]),
+            (&json!("new"), &json!("1")),
+            "{path}"
+        );
+        // An empty value takes a key away, as it does everywhere.
+        assert_eq!(
+            patch(json!({"config": {"user.a": ""}}))["config"]["user.a"],
+            json!(null),
+            "{path}"
+        );
+        let answer = daemon.send("PUT", path, &json!({"config": "x"}));
+        assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+    }
+    let snapshot = format!("{volumes}/v/snapshots/s");
+    let until = json!({"expires_at": "2099-01-01T00:00:00Z"});
+    for body in [&until, &json!({"description": "kept"})] {
+        assert_eq!(daemon.send("PATCH", &snapshot, body).status, 200);
+    }
+    let now = daemon.get(&snapshot).metadata();
+    assert_eq!(
+        (&now["description"], &now["expires_at"]),
+        (&json!("kept"), &until["expires_at"])
+    );
+}
+
+#[test]
 fn lists_go_as_deep_as_asked_and_pass_what_the_filter_says() {
     let daemon = TestDaemon::start();
     for (name, tier) in [("a", "gold"), ("b", "silver"), ("c", "gold")] {

@@ -13,6 +13,7 @@ use crate::listing::Listing;
 use crate::request::{IfMatch, JsonBody, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Document, Revision, keys, list_as, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
@@ -20,7 +21,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/1.0/certificates", get(list).post(add))
         .route(
             "/1.0/certificates/{fingerprint}",
-            get(show).put(replace).patch(replace).delete(remove),
+            get(show).put(update).patch(update).delete(remove),
         )
 }
 
@@ -102,15 +103,16 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(start): Path<String>) -> R
     Ok(response::sync_etag(certificate, &document.etag()))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     requestor: Requestor,
     if_match: IfMatch,
     Path(start): Path<String>,
-    JsonBody(put): JsonBody<CertificatePut>,
+    update: Update,
 ) -> Reply {
     let (mut certificate, document) = find(&daemon, &start)?;
     let expect = if_match.check(&document)?;
+    let put: CertificatePut = update.over(&certificate)?;
     check_kind(&put.kind)?;
     if !put.certificate.is_empty() {
         let der = der_of_pem(&put.certificate).map_err(ApiError::bad_request)?;

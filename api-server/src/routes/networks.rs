@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{Map, Network, NetworkAllocation, NetworkLease, NetworkPost, NetworkPut, NetworksPost};
+use api::{Network, NetworkAllocation, NetworkLease, NetworkPost, NetworkPut, NetworksPost};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -17,6 +17,7 @@ use crate::projects::{self, Feature, url_suffix};
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Document, get_as, keys, list_as};
+use crate::update::Update;
 use crate::used_by::UserKind;
 use crate::{ApiError, Daemon};
 
@@ -25,7 +26,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/1.0/networks", get(list).post(create))
         .route(
             "/1.0/networks/{name}",
-            get(show).put(replace).patch(patch).post(rename).delete(remove),
+            get(show).put(update).patch(update).post(rename).delete(remove),
         )
         .route("/1.0/networks/{name}/state", get(state))
         .route("/1.0/networks/{name}/leases", get(leases))
@@ -155,59 +156,25 @@ async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): P
     }
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     if_match: IfMatch,
     Path(name): Path<String>,
-    JsonBody(put): JsonBody<NetworkPut>,
+    update: Update,
 ) -> Reply {
     let (old, document) = find(&daemon, &project_of(&daemon, &project)?, &name)?;
     let expect = if_match.check(&document)?;
+    let put: NetworkPut = update.over(&old)?;
     let new = Network {
         config: put.config,
         description: put.description,
         ..old.clone()
     };
-    update(&daemon, old, new, expect, &requestor).await
-}
-
-/// A change of some parts of a network.
-#[derive(Debug, serde::Deserialize)]
-struct NetworkPatch {
-    #[serde(default)]
-    config: Option<Map>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(patch): JsonBody<NetworkPatch>,
-) -> Reply {
-    let (old, document) = find(&daemon, &project_of(&daemon, &project)?, &name)?;
-    let expect = if_match.check(&document)?;
-    let mut new = old.clone();
-    new.config.extend(patch.config.unwrap_or_default());
-    new.description = patch.description.unwrap_or(new.description);
-    update(&daemon, old, new, expect, &requestor).await
-}
-
-async fn update(
-    daemon: &Arc<Daemon>,
-    old: Network,
-    new: Network,
-    expect: crate::store::Revision,
-    requestor: &Requestor,
-) -> Reply {
     let event = Lifecycle::new("network-updated", url(&old.project, &old.name)).project(&old.project);
-    networks::update(daemon, old, new, expect).await?;
-    daemon.events.lifecycle(event.requestor(requestor));
+    networks::update(&daemon, old, new, expect).await?;
+    daemon.events.lifecycle(event.requestor(&requestor));
     Ok(response::empty())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Map, Profile, ProfilePost, ProfilePut, ProfilesPost};
+use api::{Profile, ProfilePost, ProfilePut, ProfilesPost};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -16,6 +16,7 @@ use crate::projects::{self, Feature};
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Change, Document, Revision, get_as, keys, list_as, put_as};
+use crate::update::Update;
 use crate::used_by::UserKind;
 use crate::{ApiError, Daemon};
 
@@ -24,7 +25,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/1.0/profiles", get(list).post(create))
         .route(
             "/1.0/profiles/{name}",
-            get(show).put(replace).patch(patch).post(rename).delete(remove),
+            get(show).put(update).patch(update).post(rename).delete(remove),
         )
 }
 
@@ -121,66 +122,24 @@ async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): P
     Ok(response::sync_etag(profile, &document.etag()))
 }
 
-async fn replace(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(put): JsonBody<ProfilePut>,
-) -> Reply {
-    let project = project_of(&daemon, &project)?;
-    let (profile, document) = find(&daemon, &project, &name)?;
-    let expect = if_match.check(&document)?;
-    update(&daemon, profile, put, expect, &requestor).await
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(patch): JsonBody<ProfilePatch>,
-) -> Reply {
-    let project = project_of(&daemon, &project)?;
-    let (profile, document) = find(&daemon, &project, &name)?;
-    let expect = if_match.check(&document)?;
-    let mut put = ProfilePut {
-        config: profile.config.clone(),
-        description: patch.description.unwrap_or_else(|| profile.description.clone()),
-        devices: profile.devices.clone(),
-    };
-    put.config.extend(patch.config.unwrap_or_default());
-    put.devices.extend(patch.devices.unwrap_or_default());
-    update(&daemon, profile, put, expect, &requestor).await
-}
-
-/// A change of some parts of a profile.
-#[derive(Debug, serde::Deserialize)]
-struct ProfilePatch {
-    #[serde(default)]
-    config: Option<Map>,
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    devices: Option<api::Devices>,
-}
-
 async fn update(
-    daemon: &Arc<Daemon>,
-    mut profile: Profile,
-    put: ProfilePut,
-    expect: Revision,
-    requestor: &Requestor,
+    State(daemon): State<Arc<Daemon>>,
+    project: Project,
+    requestor: Requestor,
+    if_match: IfMatch,
+    Path(name): Path<String>,
+    update: Update,
 ) -> Reply {
+    let project = project_of(&daemon, &project)?;
+    let (mut profile, document) = find(&daemon, &project, &name)?;
+    let expect = if_match.check(&document)?;
+    let put = update.over(&profile)?;
     fill(&mut profile, put)?;
-    let (project, name) = (profile.project.clone(), profile.name.clone());
-    put_as(&*daemon.store, &keys::profile(&project, &name), &profile, expect)?;
+    put_as(&*daemon.store, document.key(), &profile, expect)?;
     daemon.events.lifecycle(
         Lifecycle::new("profile-updated", url(&project, &name))
             .project(&project)
-            .requestor(requestor),
+            .requestor(&requestor),
     );
     Ok(response::empty())
 }

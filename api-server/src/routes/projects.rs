@@ -18,6 +18,7 @@ use crate::projects::{Feature, has, url_suffix};
 use crate::request::{IfMatch, JsonBody, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Change, Document, Revision, Store, get_as, keys, list_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 /// Features that a new project has unless it says otherwise, as in Incus: networks are shared.
@@ -33,7 +34,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/1.0/projects", get(list).post(create))
         .route(
             "/1.0/projects/{name}",
-            get(show).put(replace).patch(patch).post(rename).delete(remove),
+            get(show).put(update).patch(update).post(rename).delete(remove),
         )
         .route("/1.0/projects/{name}/state", get(state))
 }
@@ -153,50 +154,16 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Re
     Ok(response::sync_etag(project, &document.etag()))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     requestor: Requestor,
     if_match: IfMatch,
     Path(name): Path<String>,
-    JsonBody(put): JsonBody<ProjectPut>,
+    update: Update,
 ) -> Reply {
-    let (project, document) = find(&daemon, &name)?;
+    let (mut project, document) = find(&daemon, &name)?;
     let expect = if_match.check(&document)?;
-    update(&daemon, project, put.config, put.description, expect, &requestor)
-}
-
-/// A change of some parts of a project.
-#[derive(Debug, serde::Deserialize)]
-struct ProjectPatch {
-    #[serde(default)]
-    config: Option<Map>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(patch): JsonBody<ProjectPatch>,
-) -> Reply {
-    let (project, document) = find(&daemon, &name)?;
-    let expect = if_match.check(&document)?;
-    let mut config = project.config.clone();
-    config.extend(patch.config.unwrap_or_default());
-    let description = patch.description.unwrap_or_else(|| project.description.clone());
-    update(&daemon, project, config, description, expect, &requestor)
-}
-
-fn update(
-    daemon: &Daemon,
-    mut project: Project,
-    config: Map,
-    description: String,
-    expect: Revision,
-    requestor: &Requestor,
-) -> Reply {
+    let ProjectPut { config, description } = update.over(&project)?;
     let config = clean(config)?;
     let feature = |config: &Map, key: &str| {
         config
@@ -241,7 +208,7 @@ fn update(
     daemon.events.lifecycle(
         Lifecycle::new("project-updated", url(&project.name))
             .project(&project.name)
-            .requestor(requestor),
+            .requestor(&requestor),
     );
     Ok(response::empty())
 }

@@ -12,15 +12,16 @@ use crate::config_keys::check_server_config;
 use crate::events::Lifecycle;
 use crate::extensions::API_EXTENSIONS;
 use crate::host::VERSION;
-use crate::request::{IfMatch, JsonBody, Project, Requestor};
+use crate::request::{IfMatch, Project, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Document, keys, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/", get(versions))
-        .route("/1.0", get(show).put(replace).patch(patch))
+        .route("/1.0", get(show).put(update).patch(update))
 }
 
 async fn versions() -> Response {
@@ -88,36 +89,23 @@ fn environment(daemon: &Daemon, project: &str) -> Environment {
     }
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     requestor: Requestor,
     if_match: IfMatch,
-    JsonBody(put): JsonBody<ServerPut>,
+    update: Update,
 ) -> Reply {
     let document = document(&daemon)?;
     let expect = if_match.check(&document)?;
-    write(&daemon, put.config, expect, &requestor)
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    requestor: Requestor,
-    if_match: IfMatch,
-    JsonBody(put): JsonBody<ServerPut>,
-) -> Reply {
-    let document = document(&daemon)?;
-    let expect = if_match.check(&document)?;
-    let mut config: Map = document.to()?;
-    config.extend(put.config);
-    write(&daemon, config, expect, &requestor)
-}
-
-fn write(daemon: &Daemon, mut config: Map, expect: crate::store::Revision, requestor: &Requestor) -> Reply {
+    let current = ServerPut {
+        config: document.to()?,
+    };
+    let ServerPut { mut config } = update.over(&current)?;
     config.retain(|_, value| !value.is_empty());
     check_server_config(&config)?;
     put_as(&*daemon.store, keys::SERVER_CONFIG, &config, expect)?;
     daemon
         .events
-        .lifecycle(Lifecycle::new("config-updated", "/1.0").requestor(requestor));
+        .lifecycle(Lifecycle::new("config-updated", "/1.0").requestor(&requestor));
     Ok(response::empty())
 }

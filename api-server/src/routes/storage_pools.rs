@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Map, ResourcesStoragePool, ResourcesStoragePoolInodes, ResourcesStoragePoolSpace};
+use api::{ResourcesStoragePool, ResourcesStoragePoolInodes, ResourcesStoragePoolSpace};
 use api::{StoragePool, StoragePoolPut, StoragePoolsPost};
 use axum::Router;
 use axum::extract::{Path, State};
@@ -16,7 +16,8 @@ use crate::pools;
 use crate::projects::url_suffix;
 use crate::request::{IfMatch, JsonBody, Query, Requestor};
 use crate::response::{self, Reply};
-use crate::store::{Document, Revision, get_as, keys, list_as, put_as};
+use crate::store::{Document, get_as, keys, list_as, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
@@ -24,7 +25,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/1.0/storage-pools", get(list).post(create))
         .route(
             "/1.0/storage-pools/{name}",
-            get(show).put(replace).patch(patch).delete(remove),
+            get(show).put(update).patch(update).delete(remove),
         )
         .route("/1.0/storage-pools/{name}/resources", get(resources))
         .route("/1.0/storage-pools/{name}/buckets", get(no_buckets))
@@ -109,50 +110,19 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Re
     Ok(response::sync_etag(pool, &document.etag()))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     requestor: Requestor,
     if_match: IfMatch,
     Path(name): Path<String>,
-    JsonBody(put): JsonBody<StoragePoolPut>,
+    update: Update,
 ) -> Reply {
-    let (pool, document) = find(&daemon, &name)?;
+    let (mut pool, document) = find(&daemon, &name)?;
     let expect = if_match.check(&document)?;
-    update(&daemon, pool, put.config, put.description, expect, &requestor)
-}
-
-/// A change of some parts of a pool.
-#[derive(Debug, serde::Deserialize)]
-struct StoragePoolPatch {
-    #[serde(default)]
-    config: Option<Map>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(patch): JsonBody<StoragePoolPatch>,
-) -> Reply {
-    let (pool, document) = find(&daemon, &name)?;
-    let expect = if_match.check(&document)?;
-    let mut config = pool.config.clone();
-    config.extend(patch.config.unwrap_or_default());
-    let description = patch.description.unwrap_or_else(|| pool.description.clone());
-    update(&daemon, pool, config, description, expect, &requestor)
-}
-
-fn update(
-    daemon: &Daemon,
-    mut pool: StoragePool,
-    mut config: Map,
-    description: String,
-    expect: Revision,
-    requestor: &Requestor,
-) -> Reply {
+    let StoragePoolPut {
+        mut config,
+        description,
+    } = update.over(&pool)?;
     config.retain(|_, value| !value.is_empty());
     check_pool_config(&config)?;
     for fixed in ["source", "size"] {
@@ -167,7 +137,7 @@ fn update(
     put_as(&*daemon.store, &keys::storage_pool(&pool.name), &pool, expect)?;
     daemon
         .events
-        .lifecycle(Lifecycle::new("storage-pool-updated", url(&pool.name)).requestor(requestor));
+        .lifecycle(Lifecycle::new("storage-pool-updated", url(&pool.name)).requestor(&requestor));
     Ok(response::empty())
 }
 

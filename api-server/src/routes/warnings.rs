@@ -9,15 +9,16 @@ use axum::routing::get;
 
 use crate::events::Lifecycle;
 use crate::listing::Listing;
-use crate::request::{IfMatch, JsonBody, Query, Requestor};
+use crate::request::{IfMatch, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Document, Revision, get_as, keys, list_as, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new().route("/1.0/warnings", get(list)).route(
         "/1.0/warnings/{id}",
-        get(show).put(replace).patch(replace).delete(remove),
+        get(show).put(update).patch(update).delete(remove),
     )
 }
 
@@ -43,15 +44,16 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Repl
     Ok(response::sync_etag(warning, &document.etag()))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     requestor: Requestor,
     if_match: IfMatch,
     Path(id): Path<String>,
-    JsonBody(put): JsonBody<WarningPut>,
+    update: Update,
 ) -> Reply {
     let (mut warning, document) = find(&daemon, &id)?;
     let expect = if_match.check(&document)?;
+    let put: WarningPut = update.over(&warning)?;
     let action = match put.status.as_str() {
         "acknowledged" => "warning-acknowledged",
         "new" => "warning-reset",

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::get;
-use serde_json::Value;
 
 use super::super::{events, metadata};
-use crate::request::{JsonBody, Project, Query, Requestor, read_document};
+use crate::request::{Project, Query, Requestor, read_document};
 use crate::response::{self, Reply};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
     Router::new()
         .route(
             "/1.0/instances/{name}/metadata",
-            get(show).put(replace).patch(patch),
+            get(show).put(update).patch(update),
         )
         .route(
             "/1.0/instances/{name}/metadata/templates",
@@ -29,34 +29,16 @@ async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(name): P
     Ok(response::sync(metadata::read(&daemon, &record)?))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     Path(name): Path<String>,
-    JsonBody(wanted): JsonBody<images::Metadata>,
+    update: Update,
 ) -> Reply {
     let _lock = super::lock(&daemon, &project, &name, "update")?;
     let record = super::find(&daemon, &project, &name)?;
-    metadata::write(&daemon, &record, &wanted)?;
-    events::tell(&daemon, &record, "instance-metadata-updated", None, &requestor);
-    Ok(response::empty())
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    Path(name): Path<String>,
-    JsonBody(changes): JsonBody<serde_json::Map<String, Value>>,
-) -> Reply {
-    let _lock = super::lock(&daemon, &project, &name, "update")?;
-    let record = super::find(&daemon, &project, &name)?;
-    let mut now = serde_json::to_value(metadata::read(&daemon, &record)?)?;
-    if let Some(now) = now.as_object_mut() {
-        now.extend(changes);
-    }
-    let wanted = serde_json::from_value(now).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let wanted: images::Metadata = update.over(&metadata::read(&daemon, &record)?)?;
     metadata::write(&daemon, &record, &wanted)?;
     events::tell(&daemon, &record, "instance-metadata-updated", None, &requestor);
     Ok(response::empty())

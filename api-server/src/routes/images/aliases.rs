@@ -16,6 +16,7 @@ use crate::projects::url_suffix;
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Change, Document, Revision, get_as, keys, list_as, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 fn url(project: &str, name: &str) -> String {
@@ -82,82 +83,31 @@ pub(super) async fn show(
     Ok(response::sync_etag(entry, &document.etag()))
 }
 
-pub(super) async fn replace(
+pub(super) async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     if_match: IfMatch,
     Path(name): Path<String>,
-    JsonBody(put): JsonBody<ImageAliasesEntryPut>,
+    update: Update,
 ) -> Reply {
+    let project = project_of(&daemon, &project)?;
+    let (mut entry, document) = find(&daemon, &project, &name)?;
+    let expect = if_match.check(&document)?;
+    let put: ImageAliasesEntryPut = update.over(&entry)?;
     if put.target.is_empty() {
         return Err(ApiError::bad_request("The target field is required"));
     }
-    change(
-        &daemon,
-        &project,
-        &requestor,
-        &if_match,
-        &name,
-        Some(put.target),
-        Some(put.description),
-    )
-}
-
-/// A change of some parts of an alias.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct AliasPatch {
-    #[serde(default)]
-    target: Option<String>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-pub(super) async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(name): Path<String>,
-    JsonBody(patch): JsonBody<AliasPatch>,
-) -> Reply {
-    change(
-        &daemon,
-        &project,
-        &requestor,
-        &if_match,
-        &name,
-        patch.target,
-        patch.description,
-    )
-}
-
-fn change(
-    daemon: &Daemon,
-    project: &str,
-    requestor: &Requestor,
-    if_match: &IfMatch,
-    name: &str,
-    target: Option<String>,
-    description: Option<String>,
-) -> Reply {
-    let project = project_of(daemon, project)?;
-    let (mut entry, document) = find(daemon, &project, name)?;
-    let expect = if_match.check(&document)?;
-    if let Some(target) = target {
-        let (image, _) = find_image(&*daemon.store, &project, &target)?;
-        entry.target = image.fingerprint;
-        entry.kind = image.kind;
-    }
-    if let Some(description) = description {
-        entry.description = description;
-    }
+    let (image, _) = find_image(&*daemon.store, &project, &put.target)?;
+    entry.target = image.fingerprint;
+    entry.kind = image.kind;
+    entry.description = put.description;
     put_as(&*daemon.store, document.key(), &entry, expect)?;
-    let event = Lifecycle::new("image-alias-updated", url(&project, name)).project(&project);
+    let event = Lifecycle::new("image-alias-updated", url(&project, &name)).project(&project);
     daemon.events.lifecycle(
         event
             .context(json!({"target": entry.target}))
-            .requestor(requestor),
+            .requestor(&requestor),
     );
     Ok(response::empty())
 }

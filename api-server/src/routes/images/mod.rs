@@ -7,7 +7,7 @@ mod upload;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{Image, ImageAlias, ImageAliasesEntry, ImagePut, Map};
+use api::{Image, ImageAlias, ImageAliasesEntry, ImagePut};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
@@ -18,9 +18,10 @@ use crate::listing::Listing;
 use crate::microvm_images;
 use crate::operations::OperationSpec;
 use crate::projects::{self, Feature, url_suffix};
-use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
+use crate::request::{IfMatch, Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Revision, keys, list_as, put_as};
+use crate::update::Update;
 use crate::{ApiError, Daemon};
 
 pub(super) fn routes() -> Router<Arc<Daemon>> {
@@ -30,14 +31,14 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route(
             "/1.0/images/aliases/{name}",
             get(aliases::show)
-                .put(aliases::replace)
-                .patch(aliases::patch)
+                .put(aliases::update)
+                .patch(aliases::update)
                 .post(aliases::rename)
                 .delete(aliases::remove),
         )
         .route(
             "/1.0/images/{fingerprint}",
-            get(show).put(replace).patch(patch).delete(remove),
+            get(show).put(update).patch(update).delete(remove),
         )
         .route("/1.0/images/{fingerprint}/export", get(export::export))
         .route("/1.0/images/{fingerprint}/refresh", post(refresh))
@@ -104,16 +105,17 @@ async fn show(State(daemon): State<Arc<Daemon>>, project: Project, Path(fingerpr
     Ok(response::sync_etag(image, &document.etag()))
 }
 
-async fn replace(
+async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     if_match: IfMatch,
     Path(fingerprint): Path<String>,
-    JsonBody(put): JsonBody<ImagePut>,
+    update: Update,
 ) -> Reply {
     let (mut image, document) = find(&*daemon.store, &project_of(&daemon, &project)?, &fingerprint)?;
     let expect = if_match.check(&document)?;
+    let put: ImagePut = update.over(&image)?;
     image.auto_update = put.auto_update;
     image.properties = put.properties;
     image.public = put.public;
@@ -121,40 +123,6 @@ async fn replace(
     if let Some(profiles) = put.profiles {
         image.profiles = profiles;
     }
-    update(&daemon, image, expect, &requestor)
-}
-
-/// A change of some parts of an image.
-#[derive(Debug, serde::Deserialize)]
-struct ImagePatch {
-    #[serde(default)]
-    auto_update: Option<bool>,
-    #[serde(default)]
-    properties: Option<Map>,
-    #[serde(default)]
-    public: Option<bool>,
-    #[serde(default)]
-    profiles: Option<Vec<String>>,
-}
-
-async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path(fingerprint): Path<String>,
-    JsonBody(patch): JsonBody<ImagePatch>,
-) -> Reply {
-    let (mut image, document) = find(&*daemon.store, &project_of(&daemon, &project)?, &fingerprint)?;
-    let expect = if_match.check(&document)?;
-    image.auto_update = patch.auto_update.unwrap_or(image.auto_update);
-    image.public = patch.public.unwrap_or(image.public);
-    image.properties.extend(patch.properties.unwrap_or_default());
-    image.profiles = patch.profiles.unwrap_or(image.profiles);
-    update(&daemon, image, expect, &requestor)
-}
-
-fn update(daemon: &Daemon, mut image: Image, expect: Revision, requestor: &Requestor) -> Reply {
     image.properties.retain(|_, value| !value.is_empty());
     image.aliases.clear();
     for profile in &image.profiles {
@@ -174,7 +142,7 @@ fn update(daemon: &Daemon, mut image: Image, expect: Revision, requestor: &Reque
     let event = Lifecycle::new("image-updated", url(&image.project, &image.fingerprint));
     daemon
         .events
-        .lifecycle(event.project(&image.project).requestor(requestor));
+        .lifecycle(event.project(&image.project).requestor(&requestor));
     Ok(response::empty())
 }
 

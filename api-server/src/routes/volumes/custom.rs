@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Map, StorageVolume, StorageVolumePost, StorageVolumePut, StorageVolumesPost};
+use api::{StorageVolume, StorageVolumePost, StorageVolumePut, StorageVolumesPost};
 use api::{StorageVolumeState, StorageVolumeStateUsage};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -17,6 +17,7 @@ use crate::operations::OperationSpec;
 use crate::request::{IfMatch, JsonBody, Project, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Revision, keys};
+use crate::update::Update;
 use crate::used_by::UserKind;
 use crate::volumes::{self, Content, find, key_of};
 use crate::{ApiError, Daemon};
@@ -180,17 +181,18 @@ pub(super) async fn show(
     Ok(response::sync_etag(volume, &document.etag()))
 }
 
-pub(super) async fn replace(
+pub(super) async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     if_match: IfMatch,
     Path((pool, kind, name)): Path<(String, String, String)>,
-    JsonBody(put): JsonBody<StorageVolumePut>,
+    update: Update,
 ) -> Reply {
     only_custom(&kind)?;
     let (old, document) = find(&daemon, &pool, &project_of(&daemon, &project)?, &name)?;
     let expect = if_match.check(&document)?;
+    let put: StorageVolumePut = update.over(&old)?;
     if !put.restore.is_empty() {
         if daemon.instances_use_volume(&pool, &name)? {
             return Err(ApiError::bad_request(
@@ -208,60 +210,22 @@ pub(super) async fn replace(
         daemon.events.lifecycle(event.requestor(&requestor));
         return Ok(response::empty());
     }
-    let config = put.config.unwrap_or_default();
-    update(&daemon, &pool, old, config, put.description, expect, &requestor).await
-}
-
-/// A change of some parts of a volume.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct StorageVolumePatch {
-    #[serde(default)]
-    config: Option<Map>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-pub(super) async fn patch(
-    State(daemon): State<Arc<Daemon>>,
-    project: Project,
-    requestor: Requestor,
-    if_match: IfMatch,
-    Path((pool, kind, name)): Path<(String, String, String)>,
-    JsonBody(patch): JsonBody<StorageVolumePatch>,
-) -> Reply {
-    only_custom(&kind)?;
-    let (old, document) = find(&daemon, &pool, &project_of(&daemon, &project)?, &name)?;
-    let expect = if_match.check(&document)?;
-    let mut config = old.config.clone();
-    config.extend(patch.config.unwrap_or_default());
-    let description = patch.description.unwrap_or_else(|| old.description.clone());
-    update(&daemon, &pool, old, config, description, expect, &requestor).await
-}
-
-async fn update(
-    daemon: &Arc<Daemon>,
-    pool: &str,
-    old: StorageVolume,
-    mut config: Map,
-    description: String,
-    expect: Revision,
-    requestor: &Requestor,
-) -> Reply {
+    let mut config = put.config.unwrap_or_default();
     config.retain(|_, value| !value.is_empty());
     check_volume_config(&config)?;
     let new = StorageVolume {
         config,
-        description,
+        description: put.description,
         ..old.clone()
     };
-    volumes::update(daemon, pool, &old, &new, expect).await?;
+    volumes::update(&daemon, &pool, &old, &new, expect).await?;
     let event = Lifecycle::new(
         "storage-volume-updated",
-        url(pool, "custom", &old.name, &old.project),
+        url(&pool, "custom", &old.name, &old.project),
     );
     daemon
         .events
-        .lifecycle(event.project(&old.project).requestor(requestor));
+        .lifecycle(event.project(&old.project).requestor(&requestor));
     Ok(response::empty())
 }
 

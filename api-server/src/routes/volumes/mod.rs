@@ -24,8 +24,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route(
             &volume,
             get(custom::show)
-                .put(custom::replace)
-                .patch(custom::patch)
+                .put(custom::update)
+                .patch(custom::update)
                 .post(custom::rename)
                 .delete(custom::remove),
         )
@@ -38,8 +38,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route(
             &format!("{volume}/snapshots/{{snapshot}}"),
             get(snapshots::show)
-                .put(snapshots::replace)
-                .patch(snapshots::replace)
+                .put(snapshots::update)
+                .patch(snapshots::update)
                 .post(snapshots::rename)
                 .delete(snapshots::remove),
         )

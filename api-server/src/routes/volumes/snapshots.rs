@@ -19,6 +19,7 @@ use crate::projects::url_suffix;
 use crate::request::{IfMatch, JsonBody, Project, Query, Requestor};
 use crate::response::{self, Reply};
 use crate::store::{Document, get_as, keys, put_as};
+use crate::update::Update;
 use crate::volumes::{self, find, key_of};
 use crate::{ApiError, Daemon};
 
@@ -181,17 +182,18 @@ pub(super) async fn show(
     Ok(response::sync_etag(snapshot, &document.etag()))
 }
 
-pub(super) async fn replace(
+pub(super) async fn update(
     State(daemon): State<Arc<Daemon>>,
     project: Project,
     requestor: Requestor,
     if_match: IfMatch,
     Path((pool, kind, name, snapshot)): SnapshotPath,
-    JsonBody(put): JsonBody<StorageVolumeSnapshotPut>,
+    update: Update,
 ) -> Reply {
     let volume = find_volume(&daemon, &project, &pool, &kind, &name)?;
     let (mut found, document) = find_snapshot(&daemon, &pool, &volume, &snapshot)?;
     let expect = if_match.check(&document)?;
+    let put: StorageVolumeSnapshotPut = update.over(&found)?;
     found.description = put.description;
     found.expires_at = put.expires_at;
     put_as(&*daemon.store, document.key(), &found, expect)?;
