@@ -1,5 +1,4 @@
-//! Linux' driver on network cards that others serve: the host's kernel, and `virga-vhost-user` with our own VMM as its front
-//! end. The host's end is a tap in a network of the test's own.
+//! Linux on devices that others serve to our own VMM: network cards by the host's kernel, cards and disks by `virga-vhost-user`.
 
 #![allow(clippy::expect_used, reason = "a step that fails fails the test")]
 
@@ -10,7 +9,7 @@ use std::process::Command;
 
 use end_to_end::network::{exchange, in_own_network};
 use end_to_end::{BACK_END_USER, BackEnd, Guest, skipped, virtual_machines_run_here};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MAC: &str = "10:66:6a:00:00:01";
 
@@ -83,4 +82,63 @@ fn linux_moves_data_by_a_back_end_that_dies_and_returns() {
         assert!(console.contains("2 packets received"), "{console}");
         assert!(console.contains("after the death"), "{console}");
     });
+}
+
+/// Serves a disk of the folder to a guest, which runs the script.
+fn guest_of_disk(folder: &Path, script: &str, change: impl FnOnce(&mut Value)) -> Guest {
+    Guest::start(script, |config| {
+        config["memory"] = json!({"shared": true});
+        config["sandbox"] = json!({"uid": BACK_END_USER});
+        config["disks"] = json!([{"id": "d", "vhost_user": BackEnd::socket(folder), "queues": 2}]);
+        change(config);
+    })
+}
+
+fn output(program: &str, arguments: &[&str], path: &Path) -> String {
+    let output = Command::new(program).args(arguments).arg(path).output();
+    let output = output.expect("run a program");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program}: {text}");
+    text
+}
+
+#[test]
+fn linux_keeps_its_files_on_a_disk_whose_back_end_is_killed_while_it_writes() {
+    if !virtual_machines_run_here("linux_keeps_its_files_on_a_disk_whose_back_end_is_killed_while_it_writes")
+    {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a scratch directory");
+    let path = folder.path().join("disk");
+    let file = std::fs::File::create(&path).expect("make a disk");
+    file.set_len(1 << 30).expect("give it a size");
+    let device = json!({"disk": {"id": "d", "path": "disk", "queues": 2}});
+    let mut back_end = BackEnd::start(folder.path(), &device);
+    let script = "mke2fs /dev/vda >/dev/null; mkdir /d; mount -t ext4 /dev/vda /d; echo mounted $(ls /sys/block/vda/mq)
+        write() { while [ ! -e /stop ]; do
+            n=$((n+1)); dd if=/dev/urandom of=/d/$1.$n bs=64k count=8 conv=fsync 2>/dev/null
+            (cd /d; md5sum $1.$n >>/sums.$1); echo wrote $1.$n; done; }
+        write a & write b & read line; touch /stop; wait
+        umount /d; mount -t ext4 -o ro /dev/vda /d; cd /d
+        md5sum -c /sums.a /sums.b >/verdict && echo intact $(wc -l </verdict); cd /; umount /d; poweroff -f";
+    let mut guest = guest_of_disk(folder.path(), script, |config| config["vcpus"] = json!(2));
+    let client = guest.client();
+    let metrics = || client.metrics().expect("metrics").devices["d"].clone();
+    guest.wait_for("mounted 0 1");
+    let wrote = |guest: &Guest| guest.console().matches("wrote").count();
+    for round in 1..=3 {
+        let before = wrote(&guest);
+        guest.until("files", |guest| (wrote(guest) >= before + 4).then_some(()));
+        drop(back_end);
+        guest.until("the loss", |_| (metrics()["disconnects"] == round).then_some(()));
+        back_end = BackEnd::start(folder.path(), &device);
+        guest.until("the return", |_| (metrics()["reconnects"] == round).then_some(()));
+    }
+    let written = wrote(&guest);
+    guest.until("files after that", |guest| (wrote(guest) > written).then_some(()));
+    guest.type_line("stop");
+    let (console, _) = guest.end();
+    let intact = format!("intact {}", console.matches("wrote").count());
+    assert!(console.contains(&intact), "{console}");
+    output("e2fsck", &["-f", "-n"], &path);
 }
