@@ -42,10 +42,11 @@ impl InFlight {
     pub(super) fn map(given: &VhostUserInflight, file: File) -> io::Result<Self> {
         let (rings, entries) = (given.num_queues, given.queue_size);
         let len = usize::from(rings) * Record::len(entries);
-        if entries == 0 || len as u64 > given.mmap_size {
+        let there = file.metadata()?.len().saturating_sub(given.mmap_offset);
+        let there = there.min(given.mmap_size);
+        if entries == 0 || len as u64 > there {
             return Err(refused(format!(
-                "a record of {rings} rings with {entries} entries has {len} bytes, not {}",
-                given.mmap_size
+                "a record of {rings} rings with {entries} entries has {len} bytes, not {there}"
             )));
         }
         let offset = FileOffset::new(file, given.mmap_offset);

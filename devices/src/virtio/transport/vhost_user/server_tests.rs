@@ -315,6 +315,19 @@ fn what_cannot_be_is_refused_and_ends_the_connection() {
         ("removing memory that is not there", |end| {
             end.connection.remove_mem_region(&end.region())
         }),
+        ("a record that is shorter than it says", |end| {
+            let asked = VhostUserInflight::new(0, 0, 1, 64);
+            let (made, file) = end.connection.get_inflight_fd(&asked)?;
+            assert!(made.mmap_size >= 64 * 16);
+            file.set_len(64).unwrap();
+            end.connection.set_inflight_fd(&made, file.as_raw_fd())
+        }),
+        ("a record that says that it is short", |end| {
+            let asked = VhostUserInflight::new(0, 0, 1, 64);
+            let (mut made, file) = end.connection.get_inflight_fd(&asked)?;
+            made.mmap_size -= 1;
+            end.connection.set_inflight_fd(&made, file.as_raw_fd())
+        }),
     ];
     for (what, offence) in offences {
         let mut front_end = FrontEnd::new(disk(1));
