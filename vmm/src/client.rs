@@ -50,14 +50,6 @@ pub enum ClientError {
     },
 }
 
-impl ClientError {
-    /// Whether the VM's process is not there, as opposed to there and unwilling.
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
-    }
-}
-
 /// A handle on one VM. It holds no connection: each call makes its own.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -45,7 +45,7 @@ fn a_vm_that_is_gone_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let error = Client::connect(folder.path()).unwrap_err();
     assert!(
-        error.is_unreachable() && error.to_string().contains("exit.json"),
+        matches!(error, ClientError::Unreachable { .. }) && error.to_string().contains("exit.json"),
         "{error}"
     );
 }

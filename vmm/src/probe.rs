@@ -40,14 +40,6 @@ pub enum KvmKind {
     },
 }
 
-impl KvmKind {
-    /// Whether ordinary guests run.
-    #[must_use]
-    pub fn runs_guests(&self) -> bool {
-        matches!(self, Self::Hardware { .. })
-    }
-}
-
 const MEMORY_BYTES: u64 = layout::HIGH_RAM + 0x1000;
 const CODE: u64 = layout::HIGH_RAM;
 const HANDLER: u64 = layout::HIGH_RAM + 0x100;

@@ -80,8 +80,6 @@ pub const ACPI_PORTS: u16 = 0x600;
 pub const SLOT_PORTS: u16 = 0x610;
 /// Registers by which processors come and go.
 pub const PROCESSOR_PORTS: u16 = 0x620;
-/// Command port of the keyboard controller, whose command 0xfe resets the machine.
-pub const I8042_PORT: u16 = 0x60;
 
 /// The RAM ranges of a guest with this much memory: start and length.
 #[must_use]
