@@ -97,7 +97,7 @@ impl Supervisor {
         let mut events = [EpollEvent::default(); 32];
         let mut settling = Some(SETTLED);
         while !self.parts.exit.is_raised() {
-            let late = self.parts.server.drop_late(Instant::now());
+            let late = self.turn_away_late();
             let patience = [settling, late].into_iter().flatten().min();
             // Rounded up, lest it looks for late ones too early, over and over.
             let patience_ms = patience.map_or(-1, |time| time.as_millis() as i32 + 1);
@@ -197,6 +197,19 @@ impl Supervisor {
         {
             let token = CONNECTION | u64::from(number);
             self.wait_for(ControlOperation::Modify, fd, EventSet::OUT, token);
+        }
+    }
+
+    /// Turns away clients that take too long. Returns how long the next one may still take.
+    fn turn_away_late(&mut self) -> Option<Duration> {
+        loop {
+            let (number, left) = self.parts.server.oldest(Instant::now())?;
+            if !left.is_zero() {
+                return Some(left);
+            }
+            // It may be this thread that took long, over another request.
+            self.serve_connection(number);
+            self.parts.server.forget(number);
         }
     }
 

@@ -89,17 +89,17 @@ impl Server {
         Some((number, fd))
     }
 
-    /// Forgets clients that take too long. Returns when to ask again, if there are any others.
-    pub fn drop_late(&mut self, now: Instant) -> Option<Duration> {
-        // They are in the order of their arrival.
-        while let Some(first) = self.connections.first_entry() {
-            let left = (first.get().since + TIME_LIMIT).saturating_duration_since(now);
-            if !left.is_zero() {
-                return Some(left);
-            }
-            first.remove();
-        }
-        None
+    /// The client that came first, and how much time it has left.
+    #[must_use]
+    pub fn oldest(&self, now: Instant) -> Option<(u32, Duration)> {
+        let (number, connection) = self.connections.first_key_value()?;
+        let left = (connection.since + TIME_LIMIT).saturating_duration_since(now);
+        Some((*number, left))
+    }
+
+    /// Closes a connection.
+    pub fn forget(&mut self, number: u32) {
+        self.connections.remove(&number);
     }
 
     /// Descriptor of a connection.

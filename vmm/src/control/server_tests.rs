@@ -129,10 +129,8 @@ fn clients_that_hang_do_not_keep_others_out() {
 }
 
 #[test]
-fn clients_that_take_too_long_are_forgotten() {
+fn the_time_of_a_client_runs_out_whatever_it_does() {
     let (mut server, mut slow, number, folder) = pair();
-    let start = Instant::now();
-    assert!(server.drop_late(start).is_some_and(|left| left <= TIME_LIMIT));
     slow.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     // More than a socket takes, for somebody who does not read it.
     let mut large = |_: &Request, _: &mut Files| Response::ok("x".repeat(8 << 20).into());
@@ -140,13 +138,15 @@ fn clients_that_take_too_long_are_forgotten() {
     assert_eq!(server.serve(number, &mut large), Next::Write);
     let _silent = UnixStream::connect(folder.path().join("s")).unwrap();
     let silent = server.accept().unwrap().0;
-    let later = Instant::now() + TIME_LIMIT;
-    assert_eq!(server.drop_late(later), None);
-    assert_eq!(
-        (server.connection_fd(number), server.connection_fd(silent)),
-        (None, None)
-    );
-    assert_eq!(server.serve(number, &mut large), Next::Close);
+    let start = Instant::now();
+    let (first, left) = server.oldest(start).unwrap();
+    assert!(first == number && !left.is_zero() && left <= TIME_LIMIT);
+    for late in [number, silent] {
+        assert_eq!(server.oldest(start + TIME_LIMIT), Some((late, Duration::ZERO)));
+        server.forget(late);
+        assert_eq!(server.serve(late, &mut large), Next::Close);
+    }
+    assert_eq!(server.oldest(start), None);
     let mut bytes = Vec::new();
     slow.read_to_end(&mut bytes).unwrap();
     assert!(bytes.len() < 8 << 20);
