@@ -12,7 +12,7 @@ use super::names::Names;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsolePortConfig {
-    /// What the guest knows it by: Linux has it in `/sys/class/virtio-ports/vport0p1/name`, and udev makes
+    /// What the guest knows it by: Linux has it in `/sys/class/virtio-ports/*/name`, and udev makes
     /// `/dev/virtio-ports/NAME` of it.
     pub name: String,
     /// Unix socket on which clients connect, one at a time; a path, or `fd:N` for one that listens.
