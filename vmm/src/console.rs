@@ -102,7 +102,7 @@ struct Client {
 }
 
 impl Client {
-    /// Writes what waits, as far as there is room. `false` means that the client is gone or too slow.
+    /// Writes what waits, as far as there is room. `false` means that the client is too slow.
     fn send(&mut self) -> bool {
         while !self.waiting.is_empty() {
             let (first, _) = self.waiting.as_slices();
@@ -112,7 +112,8 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.waiting.len() <= CLIENT_BYTES;
                 }
-                _ => return false,
+                // It reads no more, but what it has typed before it went counts; the end of that is its own end.
+                _ => self.waiting.clear(),
             }
         }
         true

@@ -66,6 +66,22 @@ fn every_client_and_the_log_see_the_output() {
 }
 
 #[test]
+fn what_a_client_typed_before_it_went_reaches_the_guest() {
+    let mut fixture = Fixture::new();
+    let (mut client, number) = fixture.attach();
+    client.write_all(b"ls\n").unwrap();
+    drop(client);
+    // The guest prints before anybody has looked.
+    fixture.sink.write_all(b"$ ").unwrap();
+    fixture.console.pump_serial();
+    let room = fixture.console.serial.lock().unwrap().room();
+    fixture.console.read_from(number);
+    assert_eq!(fixture.console.serial.lock().unwrap().room(), room - 3);
+    fixture.console.read_from(number);
+    assert!(fixture.console.clients.is_empty());
+}
+
+#[test]
 fn input_beyond_the_fifo_waits_until_the_guest_has_read() {
     let mut fixture = Fixture::new();
     let (mut client, number) = fixture.attach();
