@@ -239,14 +239,15 @@ impl Backend for Console {
     }
 
     fn start(&mut self, io: &mut Io) -> io::Result<()> {
-        let ports = match io.has_feature(FEATURE_MULTIPORT) {
-            true => self.ports.as_mut_slice(),
-            false => self.ports.get_mut(..1).unwrap_or_default(),
+        let ports = if io.has_feature(FEATURE_MULTIPORT) {
+            self.ports.as_mut_slice()
+        } else {
+            self.ports.iter_mut().for_each(Port::open_always);
+            // Linux looks at the size only when it has changed.
+            io.interrupt.config();
+            self.ports.get_mut(..1).unwrap_or_default()
         };
         for (index, port) in ports.iter_mut().enumerate() {
-            if !io.has_feature(FEATURE_MULTIPORT) {
-                port.open_always();
-            }
             watch(port, index, io);
             if let Some(listener) = &port.listener {
                 let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
