@@ -142,3 +142,39 @@ fn linux_keeps_its_files_on_a_disk_whose_back_end_is_killed_while_it_writes() {
     assert!(console.contains(&intact), "{console}");
     output("e2fsck", &["-f", "-n"], &path);
 }
+
+#[test]
+fn linux_has_a_back_end_work_on_memory_that_came_while_it_ran() {
+    const MIB: usize = 1 << 20;
+    if !virtual_machines_run_here("linux_has_a_back_end_work_on_memory_that_came_while_it_ran") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a scratch directory");
+    let path = folder.path().join("disk");
+    let pieces = (0..160u8).map(|piece| vec![piece; MIB]);
+    std::fs::write(&path, pieces.collect::<Vec<_>>().concat()).expect("make a disk");
+    let device = json!({"disk": {"id": "d", "path": "disk", "queues": 2}});
+    let _back_end = BackEnd::start(folder.path(), &device);
+    // The page cache takes more than all memory that there was at first, and keeps it while the disk is open.
+    let script = "echo online >/sys/devices/system/memory/auto_online_blocks; echo started
+        while [ $(awk '/MemTotal/ {print $2}' /proc/meminfo) -lt 280000 ]; do sleep 0.2; done
+        exec 3</dev/vda; md5sum </dev/vda
+        echo cached $(awk '/^Cached|^Buffers/ {sum += $2} END {print sum}' /proc/meminfo); poweroff -f";
+    let mut guest = guest_of_disk(folder.path(), script, |config| {
+        config["memory_bytes"] = json!(128 * MIB);
+        config["memory"] = json!({"shared": true, "hotplug": {"max_bytes": 512 * MIB}});
+    });
+    let client = guest.client();
+    guest.wait_for("started");
+    let update = json!({"requested_bytes": 256 * MIB});
+    client.update_device("memory", &update).expect("a new size");
+    let (console, _) = guest.end();
+    let cached = console
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("cached "));
+    let cached: usize = cached.and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    assert!(cached * 1024 > 128 * MIB, "{console}");
+    let sum = output("md5sum", &[], &path);
+    let sum = sum.split(' ').next().expect("a sum");
+    assert!(console.contains(sum), "{console}");
+}
