@@ -1,5 +1,6 @@
 //! Against a front end that sends the protocol's messages one by one.
 
+use super::memory::REGIONS_MAX;
 use super::*;
 use crate::testing::{DriverQueue, Guest, MEMORY_SIZE, PATIENCE, Part};
 use crate::virtio::block::{self, Block};
@@ -9,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::GuestMemoryBackend;
