@@ -200,7 +200,7 @@ impl Port {
                 queue.fail("console buffer outside of guest memory");
                 break;
             };
-            match self.move_bytes(&iovecs, libc::readv) {
+            match self.move_bytes(&iovecs, read) {
                 Moved::Some(count) => {
                     metrics.bytes_in.add(count);
                     // The kernel moves less than 2^31 bytes at once.
@@ -268,22 +268,16 @@ impl Port {
             Ok(Ok(())) => chain.readable.iovecs(ram, chain.readable.len()),
             _ => return Moved::Ended,
         };
-        iovecs.map_or(Moved::Ended, |iovecs| self.move_bytes(&iovecs, libc::writev))
+        iovecs.map_or(Moved::Ended, |iovecs| self.move_bytes(&iovecs, send))
     }
 
-    /// Has the kernel move bytes between the stream and guest memory that is mapped.
-    fn move_bytes(
-        &self,
-        iovecs: &IoVecs,
-        call: unsafe extern "C" fn(libc::c_int, *const libc::iovec, libc::c_int) -> isize,
-    ) -> Moved {
+    /// Has the kernel move bytes between the stream and guest memory, of which the caller has the map.
+    fn move_bytes(&self, iovecs: &IoVecs, call: fn(&UnixStream, &IoVecs) -> isize) -> Moved {
         let Some(stream) = &self.stream else {
             return Moved::Ended;
         };
         loop {
-            // SAFETY: `call` is `readv` or `writev`; the caller has the memory map that the vectors were made of.
-            let count = unsafe { call(stream.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as i32) };
-            match u64::try_from(count) {
+            match u64::try_from(call(stream, iovecs)) {
                 Ok(0) => return Moved::Ended,
                 Ok(count) => return Moved::Some(count),
                 Err(_) => match io::Error::last_os_error().kind() {
@@ -294,4 +288,19 @@ impl Port {
             }
         }
     }
+}
+
+fn read(stream: &UnixStream, iovecs: &IoVecs) -> isize {
+    // SAFETY: the vectors name guest memory that stays mapped during the call, see `move_bytes`.
+    unsafe { libc::readv(stream.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as i32) }
+}
+
+/// Without the signal that a client which has gone would cause.
+fn send(stream: &UnixStream, iovecs: &IoVecs) -> isize {
+    // SAFETY: zeroes are a message without name, vectors and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = iovecs.as_ptr().cast_mut();
+    message.msg_iovlen = iovecs.len();
+    // SAFETY: as above; what is sent is not written to.
+    unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
 }
