@@ -9,15 +9,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Spec, eventually, has_kvm};
 use serde_json::json;
 use vmm::client::ClientError;
 
-/// Registers of the device in slot 1, and its packet of registers (virtio 1.3 §4.1.4).
-const CONFIG: u64 = 0xe000_0000 + (1 << 15);
-const BAR: u64 = 0xc000_0000;
-/// Where queue 0 is notified; each further one is 4 bytes on.
-const NOTIFY: u64 = BAR + 0x3000;
 /// Each queue has a page for each of its three parts, and one for its buffer.
 const QUEUES: u64 = 0x30_0000;
 const CONTROL_TRANSMIT: u64 = 3;
@@ -28,17 +24,6 @@ fn part(queue: u64, nth: u64) -> u64 {
     QUEUES + queue * 0x4000 + nth * 0x1000
 }
 
-/// Sets up a queue of eight entries.
-fn queue(payload: Payload, queue: u64) -> Payload {
-    payload
-        .store16(BAR + 22, queue as u16)
-        .store16(BAR + 24, 8)
-        .store64(BAR + 32, part(queue, 0))
-        .store64(BAR + 40, part(queue, 1))
-        .store64(BAR + 48, part(queue, 2))
-        .store16(BAR + 28, 1)
-}
-
 /// Makes the first `len` bytes of the queue's buffer available for the `nth` time, and waits until they are used.
 fn submit(payload: Payload, queue: u64, len: u32, writable: bool, nth: u16) -> Payload {
     payload
@@ -46,7 +31,7 @@ fn submit(payload: Payload, queue: u64, len: u32, writable: bool, nth: u16) -> P
         .store32(part(queue, 0) + 8, len)
         .store32(part(queue, 0) + 12, if writable { 2 } else { 0 })
         .store16(part(queue, 1) + 2, nth)
-        .store16(NOTIFY + 4 * queue, queue as u16)
+        .store16(FIRST.notify() + 4 * queue, queue as u16)
         .wait16(part(queue, 2) + 2, nth)
 }
 
@@ -59,16 +44,11 @@ fn tell(payload: Payload, event: u16, nth: u16) -> Payload {
 
 /// A driver that opens the second port, waits for five bytes there, prints and answers them.
 fn echo() -> Payload {
-    let payload = Payload::new()
-        .store16(CONFIG + 4, 6)
-        .store8(BAR + 20, 0)
-        .store8(BAR + 20, 3)
-        .store32(BAR + 8, 0)
-        .store32(BAR + 12, 3)
-        .store32(BAR + 8, 1)
-        .store32(BAR + 12, 1)
-        .store8(BAR + 20, 0xb);
-    let payload = (0..6).fold(payload, queue).store8(BAR + 20, 0xf);
+    let mut payload = FIRST.negotiate(Payload::new(), 3, 1);
+    for number in 0..6 {
+        payload = FIRST.queue(payload, number, [0, 1, 2].map(|nth| part(number.into(), nth)));
+    }
+    let payload = FIRST.driver_ok(payload);
     let payload = tell(tell(payload, 3, 1), 6, 2);
     let payload = submit(payload.print("open"), AGENT_RECEIVE, 5, true, 1);
     let payload = payload.print_memory(part(AGENT_RECEIVE, 3), 5);

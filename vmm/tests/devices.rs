@@ -5,14 +5,12 @@
 mod common;
 
 use common::disk_driver::{
-    DATA, DESCRIPTORS, PciDisk, disk, read_over_mmio, read_packed, read_when_told, read_with_message,
+    DATA, DESCRIPTORS, disk, read_over_mmio, read_packed, read_when_told, read_with_message,
 };
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Spec, has_kvm};
 use serde_json::json;
-
-/// The device in slot 1.
-const DISK: PciDisk = PciDisk::new(1, 0);
 
 #[test]
 fn a_guest_reads_a_disk_over_pci_and_gets_a_message() {
@@ -40,8 +38,8 @@ fn a_guest_reads_a_disk_by_a_packed_queue() {
     }
     let text = "a sector read by a packed queue";
     // VIRTIO_F_VERSION_1 and VIRTIO_F_RING_PACKED.
-    let payload = DISK.set_up_with(Payload::new(), 1 << 2 | 1);
-    let payload = read_packed(payload, DISK, 2)
+    let payload = FIRST.set_up_with(Payload::new(), 1 << 2 | 1);
+    let payload = read_packed(payload, FIRST, 2)
         .print_memory(DATA, text.len() as u32)
         .print(" id ")
         // 513 bytes were written for the request of this number.

@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::disk_driver::{
-    AVAILABLE, DATA, DESCRIPTORS, FLUSH, PciDisk, STATUS, USED, WRITE_OUT, disk, read_request, request,
+    AVAILABLE, DATA, DESCRIPTORS, FLUSH, STATUS, USED, WRITE_OUT, disk, read_request, request,
 };
 use common::payload::{LOAD_ADDRESS, Payload};
+use common::pci_driver::{FIRST, PciDevice};
 use common::vm::{Spec, Vm, eventually, has_kvm};
 use common::volume::Volume;
 use serde_json::{Value, json};
 use vmm::client::{Client, ClientError};
 use vmm::exit::{ExitReason, ExitReport};
 
-const FIRST: PciDisk = PciDisk::new(1, 0);
-const SECOND: PciDisk = PciDisk::new(2, 1);
+const SECOND: PciDevice = PciDevice::new(2, 1);
 /// Far from the start of a disk: nothing is there yet.
 const FAR: u64 = 8192;
 

@@ -8,13 +8,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::disk_driver::{DATA, PciDisk, USED, disk, read_request};
+use common::disk_driver::{DATA, USED, disk, read_request};
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Ended, Spec, has_kvm};
 use serde_json::{Value, json};
-
-/// The disk in the first slot.
-const FIRST: PciDisk = PciDisk::new(1, 0);
 
 fn qemu_img(folder: &Path, arguments: &[&str]) {
     let output = Command::new("qemu-img")

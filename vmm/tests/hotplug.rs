@@ -7,8 +7,9 @@ mod common;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use common::disk_driver::{DATA, PciDisk, USED, disk, read_request};
+use common::disk_driver::{DATA, USED, disk, read_request};
 use common::payload::Payload;
+use common::pci_driver::{FIRST, PciDevice};
 use common::vm::{Spec, eventually, has_kvm};
 use serde_json::{Value, json};
 use vmm::client::{Client, ClientError};
@@ -56,7 +57,7 @@ fn a_disk_comes_is_used_and_goes_while_the_guest_runs() {
     }
     let text = "a sector of a new disk";
     // Slot 1 has the panic device. The payload does what ACPI's methods and drivers do.
-    let new = PciDisk::new(2, 1);
+    let new = PciDevice::new(2, 1);
     let payload = Payload::new().print("up\n").wait_port32(ADDED, 1 << 2);
     let payload = read_request(new.set_up(payload), 2)
         .store16(new.notify(), 0)
@@ -131,7 +132,7 @@ fn a_device_that_is_pulled_out_is_gone_at_once_and_its_slot_waits_for_the_guest(
     if !has_kvm() {
         return;
     }
-    let disk_at = PciDisk::new(1, 0);
+    let disk_at = FIRST;
     let payload = disk_at
         .set_up(Payload::new())
         .print("up\n")
@@ -180,7 +181,7 @@ fn devices_come_and_go_before_the_start_too() {
         return;
     }
     let text = "added before the start";
-    let new = PciDisk::new(2, 1);
+    let new = PciDevice::new(2, 1);
     let payload = read_request(new.set_up(Payload::new()), 2)
         .store16(new.notify(), 0)
         .wait16(USED + 2, 1)

@@ -7,13 +7,13 @@ mod common;
 use std::io::{ErrorKind, PipeWriter, Read, Write};
 use std::process::Stdio;
 
-use common::disk_driver::{DESCRIPTORS, PciDisk, disk, read_request};
+use common::disk_driver::{DESCRIPTORS, disk, read_request};
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Spec, has_kvm};
 use serde_json::{Value, json};
 use vmm::exit::{ExitReason, ExitReport};
 
-const DISK: PciDisk = PciDisk::new(1, 0);
 /// Where the payload counts.
 const COUNTER: u64 = 0x31_0000;
 
@@ -24,9 +24,10 @@ fn breaks_queue(times: u32) -> Payload {
         let payload = read_request(payload, 0)
             .store16(DESCRIPTORS + 12, 1)
             .store16(DESCRIPTORS + 14, 0);
-        DISK.set_up(payload)
-            .store16(DISK.notify(), 0)
-            .wait_bits8(DISK.bar + 20, 0x40)
+        FIRST
+            .set_up(payload)
+            .store16(FIRST.notify(), 0)
+            .wait_bits8(FIRST.bar + 20, 0x40)
     })
 }
 

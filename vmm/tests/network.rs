@@ -10,17 +10,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Spec, Vm, has_kvm};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
-/// First BAR that the bus places, of the device in slot 1.
-const BAR: u64 = 0xc000_0000;
-const NOTIFY: u64 = BAR + 0x3000;
-const STATUS: u64 = BAR + 0x2006;
-/// Configuration space of slot 1.
-const CONFIG: u64 = 0xe000_0000 + (1 << 15);
+const STATUS: u64 = FIRST.bar + 0x2006;
 
 /// Queues in guest memory, each with its descriptors, rings and buffer.
 const QUEUES: u64 = 0x30_0000;
@@ -43,7 +39,6 @@ fn queue(number: u64) -> u64 {
 
 trait Driver {
     fn bytes(self, address: u64, bytes: &[u8]) -> Self;
-    fn queue(self, number: u64) -> Self;
     fn offer(self, number: u64, entry: u16, pieces: &[(u64, u32, u16)]) -> Self;
 }
 
@@ -54,16 +49,6 @@ impl Driver for Payload {
             self = self.store8(at, *byte);
         }
         self
-    }
-
-    /// Sets up a queue of 8 entries.
-    fn queue(self, number: u64) -> Self {
-        self.store16(BAR + 22, number as u16)
-            .store16(BAR + 24, 8)
-            .store64(BAR + 32, queue(number) + DESCRIPTORS)
-            .store64(BAR + 40, queue(number) + AVAILABLE)
-            .store64(BAR + 48, queue(number) + USED)
-            .store16(BAR + 28, 1)
     }
 
     /// Gives the device a chain of pieces as the queue's entry with this number, and notifies it.
@@ -80,28 +65,19 @@ impl Driver for Payload {
         let ring = queue(number) + AVAILABLE;
         self.store16(ring + 4 + 2 * u64::from(entry), 0)
             .store16(ring + 2, entry + 1)
-            .store16(NOTIFY + 4 * number, number as u16)
+            .store16(FIRST.notify() + 4 * number, number as u16)
     }
 }
 
 /// A driver of two pairs of queues, both in use: features CSUM, GUEST_CSUM, MAC, STATUS, CTRL_VQ, CTRL_RX, MQ, VERSION_1.
 fn two_pairs() -> Payload {
-    let mut payload = Payload::new()
-        .store16(CONFIG + 4, 6)
-        .store8(BAR + 20, 0)
-        .store8(BAR + 20, 3)
-        .store32(BAR + 8, 0)
-        .store32(
-            BAR + 12,
-            1 | 1 << 1 | 1 << 5 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 22,
-        )
-        .store32(BAR + 8, 1)
-        .store32(BAR + 12, 1)
-        .store8(BAR + 20, 0xb);
+    let features = 1 | 1 << 1 | 1 << 5 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 22;
+    let mut payload = FIRST.negotiate(Payload::new(), features, 1);
     for number in 0..=CONTROL {
-        payload = payload.queue(number);
+        let parts = [DESCRIPTORS, AVAILABLE, USED].map(|part| queue(number) + part);
+        payload = FIRST.queue(payload, number as u16, parts);
     }
-    payload = payload.store8(BAR + 20, 0xf);
+    payload = FIRST.driver_ok(payload);
     // Two pairs, and no frames for others: the host's link says this and that to groups of its own accord.
     let address = queue(CONTROL) + BUFFER;
     for (entry, command) in (0..).zip([&[4, 0, 2, 0][..], &[0, 0, 0]]) {

@@ -7,14 +7,11 @@ mod common;
 use std::os::unix::net::UnixListener;
 
 use common::payload::Payload;
+use common::pci_driver::FIRST;
 use common::vm::{Spec, eventually, has_kvm};
 use serde_json::json;
 
-/// Registers of the device in slot 1, its packet and its transmit queue.
-const CONFIG: u64 = 0xe000_0000 + (1 << 15);
-const BAR: u64 = 0xc000_0000;
-/// Where queue 0 is notified; each further one is 4 bytes on.
-const NOTIFY: u64 = BAR + 0x3000;
+/// The transmit queue and its packet in guest memory.
 const DESCRIPTORS: u64 = 0x30_0000;
 const AVAILABLE: u64 = 0x30_1000;
 const USED: u64 = 0x30_2000;
@@ -23,22 +20,9 @@ const PORT: u32 = 4242;
 
 /// A driver that asks the host for a connection to a port (virtio 1.3 §5.10.6).
 fn dial() -> Payload {
-    let mut payload = Payload::new()
-        .store16(CONFIG + 4, 6)
-        .store8(BAR + 20, 0)
-        .store8(BAR + 20, 3)
-        .store32(BAR + 8, 0)
-        .store32(BAR + 12, 0)
-        .store32(BAR + 8, 1)
-        .store32(BAR + 12, 1)
-        .store8(BAR + 20, 0xb)
-        .store16(BAR + 22, 1)
-        .store16(BAR + 24, 8)
-        .store64(BAR + 32, DESCRIPTORS)
-        .store64(BAR + 40, AVAILABLE)
-        .store64(BAR + 48, USED)
-        .store16(BAR + 28, 1)
-        .store8(BAR + 20, 0xf);
+    let payload = FIRST.negotiate(Payload::new(), 0, 1);
+    let payload = FIRST.queue(payload, 1, [DESCRIPTORS, AVAILABLE, USED]);
+    let mut payload = FIRST.driver_ok(payload);
     let packet = [3, 0, 2, 0, 1024, PORT, 0, 1 | 1 << 16, 0, 4096, 0];
     for (word, at) in packet.into_iter().zip((PACKET..).step_by(4)) {
         payload = payload.store32(at, word);
@@ -49,7 +33,7 @@ fn dial() -> Payload {
         .store32(DESCRIPTORS + 12, 0)
         .store16(AVAILABLE + 4, 0)
         .store16(AVAILABLE + 2, 1)
-        .store16(NOTIFY + 4, 1)
+        .store16(FIRST.notify() + 4, 1)
         .wait16(USED + 2, 1)
         .print("asked")
         .forever()

@@ -1,6 +1,7 @@
 //! A payload's driver for a block device over PCI: one queue, one request.
 
 use super::payload::Payload;
+use super::pci_driver::{FIRST, PciDevice};
 use super::vm::Spec;
 use serde_json::json;
 
@@ -15,38 +16,14 @@ pub(crate) const HEADER: u64 = 0x30_3000;
 pub(crate) const DATA: u64 = 0x30_4000;
 pub(crate) const STATUS: u64 = 0x30_5000;
 
-/// Where the local APIC shows that the message of [`PciDisk::with_message`] has come: an address and a bit.
+/// Where the local APIC shows that the message of [`PciDevice::with_message`] has come: an address and a bit.
 pub(crate) const MESSAGE_BIT: (u64, u32) = (LOCAL_APIC + 0x220, 1 << 1);
 const LOCAL_APIC: u64 = 0xfee0_0000;
-
-/// The device in slot 1.
-const FIRST: PciDisk = PciDisk::new(1, 0);
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-/// Where a device is.
-#[derive(Clone, Copy)]
-pub(crate) struct PciDisk {
-    /// Its configuration space.
-    pub(crate) config: u64,
-    /// Its registers.
-    pub(crate) bar: u64,
-}
-
-impl PciDisk {
-    /// The device in this slot, whose registers are the n-th area of their size that the bus gave away.
-    pub(crate) const fn new(slot: u64, nth: u64) -> Self {
-        Self {
-            config: 0xe000_0000 + (slot << 15),
-            bar: 0xc000_0000 + (nth << 15),
-        }
-    }
-
-    pub(crate) const fn notify(self) -> u64 {
-        self.bar + 0x3000
-    }
-
+impl PciDevice {
     pub(crate) const fn msix_table(self) -> u64 {
         self.bar + 0x4000
     }
@@ -71,24 +48,11 @@ impl PciDisk {
 
     /// The same with this upper half of the features.
     pub(crate) fn set_up_with(self, payload: Payload, features: u32) -> Payload {
-        let bar = self.bar;
-        payload
-            .store16(self.config + 4, 6)
-            .store8(bar + 20, 0)
-            .store8(bar + 20, 3)
-            .store32(bar + 8, 0)
-            .store32(bar + 12, 0)
-            .store32(bar + 8, 1)
-            .store32(bar + 12, features)
-            .store8(bar + 20, 0xb)
-            .store16(bar + 22, 0)
-            .store16(bar + 24, 8)
-            .store16(bar + 26, 1)
-            .store64(bar + 32, DESCRIPTORS)
-            .store64(bar + 40, AVAILABLE)
-            .store64(bar + 48, USED)
-            .store16(bar + 28, 1)
-            .store8(bar + 20, 0xf)
+        let payload = self
+            .negotiate(payload, 0, features)
+            .store16(self.bar + 22, 0)
+            .store16(self.bar + 26, 1);
+        self.driver_ok(self.queue(payload, 0, [DESCRIPTORS, AVAILABLE, USED]))
     }
 }
 
@@ -210,7 +174,7 @@ pub(crate) fn request(payload: Payload, kind: u64, sector: u64, nth: u16) -> Pay
 
 /// Puts the same request into a packed queue, and waits for its end: AVAIL and USED are set, as the ring was passed no
 /// time yet, and WRITE because the device wrote (§2.8.1, §2.8.4).
-pub(crate) fn read_packed(payload: Payload, disk: PciDisk, sector: u64) -> Payload {
+pub(crate) fn read_packed(payload: Payload, disk: PciDevice, sector: u64) -> Payload {
     const AVAIL: u16 = 1 << 7;
     const USED: u16 = 1 << 15;
     let mut payload = payload

@@ -5,6 +5,7 @@
 pub(crate) mod disk_driver;
 pub(crate) mod docs;
 pub(crate) mod payload;
+pub(crate) mod pci_driver;
 pub(crate) mod vm;
 #[path = "../../../devices/src/testing/volume.rs"]
 pub(crate) mod volume;
